@@ -1,0 +1,35 @@
+"""Zero inflation: Pyro's mixture around our own negative binomial."""
+
+from __future__ import annotations
+
+import torch
+from pyro.distributions import ZeroInflatedDistribution
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from .negative_binomial import NegativeBinomial
+
+
+class ZeroInflatedNegativeBinomial(ZeroInflatedDistribution):
+    r"""A negative binomial whose draw is set to 0 with probability g = sigmoid(gate_logits).
+
+        p(0) = g + (1 - g) NB(0),   p(x) = (1 - g) NB(x) for x > 0,   mean (1 - g) m
+
+    It is `NegativeBinomial(log_mean, log_dispersion)` as gate_logits falls. Sampling, moments and
+    expansion are Pyro's; `log_prob` is ours, accurate where p(0) is near 1.
+    Shapes: all parameters broadcast against each other; event shape is ().
+    """
+
+    def __init__(self, log_mean: Tensor, log_dispersion: Tensor, gate_logits: Tensor) -> None:
+        base = NegativeBinomial(log_mean, log_dispersion)
+        super().__init__(base, gate_logits=gate_logits)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        gate_logits, value = torch.broadcast_tensors(self.gate_logits, value)
+        base, kept = self.base_dist.log_prob(value), logsigmoid(-gate_logits)
+        rare = torch.logaddexp(logsigmoid(gate_logits), kept + base)
+        usual = torch.log1p(kept.exp() * torch.expm1(base.clamp(min=-1.0)))
+        at_zero = torch.where(base > -1.0, usual, rare)
+        return torch.where(value == 0, at_zero, kept + base)

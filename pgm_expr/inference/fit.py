@@ -1,0 +1,199 @@
+"""The engine: one plain torch loop, resumable to the bit.
+
+An epoch is a function of the weights, the optimizer's state and its own number: order and noise
+are seeded from (seed, epoch). So a checkpoint holds no generator, and a run that was killed and
+resumed ends in the weights of the run that was not.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyro
+import torch
+from torch import Tensor
+
+from .checkpoint import load_tensors, save_tensors
+from .objective import Objective
+from .postmortem import postmortem
+from .schedule import warmup
+
+Batch = Mapping[str, Tensor]
+NOISE_OF_VALIDATION = 1  # the same draws at every epoch: differences between epochs are paired
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train; every field is recorded with the run.
+
+    `weight_decay` is AdamW's, on matrices only (Loshchilov and Hutter, ICLR 2019,
+    https://arxiv.org/abs/1711.05101). Training stops after `patience` epochs without a better
+    validation bound, counted from the end of the warm-up, and the best epoch's weights are kept.
+    """
+
+    epochs: int = 400
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    weight_decay: float = 1.0
+    warmup_epochs: int = 20
+    patience: int = 40
+    seed: int = 0
+
+
+@dataclass
+class Progress:
+    """Where a fit stands: what a checkpoint holds beside weights and optimizer."""
+
+    history: list[dict] = field(default_factory=list)
+    best_epoch: int = -1
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def since_best(self, first: int) -> int:
+        """Epochs without improvement, counted from epoch `first` at the earliest."""
+        return len(self.history) - 1 - max(self.best_epoch, first)
+
+
+def fit(
+    objective: Objective,
+    batches: Callable[[int], Iterable[Batch]],
+    validation: Callable[[], Iterable[Batch]],
+    plan: Plan,
+    *,
+    folder: Path | None = None,
+    checkpoint_seconds: float = 10.0,
+) -> Iterator[dict]:
+    """Train an objective's model and guide in place; yields one row of history an epoch.
+
+    `batches(seed)` gives the minibatches of one epoch, `validation()` those to select on. With a
+    `folder`, progress is saved there every `checkpoint_seconds` and picked up from there.
+    A row: epoch, beta, train (objective, nats per cell), validation (bound, nats per cell),
+    skipped (steps with a non-finite gradient), seconds. Raises FloatingPointError with a
+    post-mortem where a batch keeps giving non-finite numbers.
+    """
+    objective.check(next(iter(batches(0))))
+    optimizer = _optimizer(objective, plan)
+    progress, checkpoint = Progress(), folder and folder / "checkpoint.safetensors"
+    if checkpoint and checkpoint.exists():
+        progress = _resume(checkpoint, objective, optimizer)
+        yield from progress.history
+    saved = time.monotonic()
+    for epoch in range(len(progress.history), plan.epochs):
+        if progress.since_best(plan.warmup_epochs) >= plan.patience:
+            break
+        row = _epoch(objective, optimizer, batches, plan, epoch, folder)
+        row["validation"] = score(objective, validation())
+        _record(progress, row, objective, first=plan.warmup_epochs)
+        if checkpoint and time.monotonic() - saved >= checkpoint_seconds:
+            _save(checkpoint, objective, optimizer, progress)
+            saved = time.monotonic()
+        yield row
+    objective.load_state_dict(progress.best or objective.state_dict())
+
+
+def steps(
+    objective: Objective, optimizer: torch.optim.Optimizer, batches: Iterable[Batch]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One optimizer step a minibatch; yields the loss and whether the step was skipped, as
+    tensors on the device: nothing here waits for it."""
+    parameters = list(objective.parameters())
+    for batch in batches:
+        optimizer.zero_grad()
+        loss = objective(**batch)
+        loss.backward()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        optimizer.found_inf = (~(norm + loss.detach()).isfinite()).float()  # a fused step skips
+        optimizer.step()
+        yield loss.detach(), optimizer.found_inf
+
+
+@torch.no_grad()
+def score(objective: Objective, batches: Iterable[Batch]) -> float:
+    """The mean bound over the cells of some batches, nats per cell, in evaluation mode."""
+    training = objective.training
+    objective.eval()
+    with torch.random.fork_rng(), pyro.validation_enabled(False):
+        torch.manual_seed(NOISE_OF_VALIDATION)
+        bounds = torch.cat([objective.per_cell(**batch) for batch in batches])
+    objective.train(training)
+    return bounds.double().mean().item()
+
+
+def _epoch(
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    batches: Callable[[int], Iterable[Batch]],
+    plan: Plan,
+    epoch: int,
+    folder: Path | None,
+) -> dict:
+    started, seed = time.perf_counter(), plan.seed * 1_000_003 + epoch
+    objective.train().temper(warmup(epoch, plan.warmup_epochs))
+    with torch.random.fork_rng(), pyro.validation_enabled(False):
+        torch.manual_seed(seed)
+        losses, skipped = zip(*steps(objective, optimizer, batches(seed)), strict=True)
+    losses, skipped = torch.stack(losses), torch.stack(skipped).bool()
+    if skipped.any():
+        number = int(skipped.nonzero()[0])
+        postmortem(objective, _nth(batches(seed), number), epoch, number, folder)
+    return {
+        "epoch": epoch,
+        "beta": objective.beta.item(),
+        "train": losses[~skipped].mean().item(),
+        "skipped": int(skipped.sum()),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _nth(batches: Iterable[Batch], number: int) -> Batch:
+    return next(batch for i, batch in enumerate(batches) if i == number)
+
+
+def _optimizer(objective: Objective, plan: Plan) -> torch.optim.AdamW:
+    matrices = [p for p in objective.parameters() if p.ndim > 1]
+    others = [p for p in objective.parameters() if p.ndim <= 1]
+    groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=plan.learning_rate,
+        weight_decay=plan.weight_decay,
+        fused=True,
+    )
+
+
+def _record(progress: Progress, row: dict, objective: Objective, *, first: int) -> None:
+    """Append a row; keep the weights if they are the best since the warm-up ended."""
+    best = progress.best_epoch
+    better = best < first or row["validation"] > progress.history[best]["validation"]
+    progress.history.append(row)
+    if better:
+        progress.best_epoch = row["epoch"]
+        progress.best = copy.deepcopy(objective.state_dict())
+
+
+def _save(
+    path: Path, objective: Objective, optimizer: torch.optim.Optimizer, progress: Progress
+) -> None:
+    tensors = {f"weights/{name}": t for name, t in objective.state_dict().items()}
+    tensors |= {f"best/{name}": t for name, t in progress.best.items()}
+    for number, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{number}/{name}": t for name, t in state.items()}
+    save_tensors(path, tensors, {"history": progress.history, "best_epoch": progress.best_epoch})
+
+
+def _resume(path: Path, objective: Objective, optimizer: torch.optim.Optimizer) -> Progress:
+    tensors, notes = load_tensors(path)
+    parts: dict[str, dict[str, Tensor]] = {"weights": {}, "best": {}, "optimizer": {}}
+    for name, tensor in tensors.items():
+        part, rest = name.split("/", 1)
+        parts[part][rest] = tensor
+    objective.load_state_dict(parts["weights"])
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in parts["optimizer"].items():
+        number, key = name.split("/")
+        state.setdefault(int(number), {})[key] = tensor
+    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    return Progress(notes["history"], notes["best_epoch"], parts["best"])

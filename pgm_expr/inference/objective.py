@@ -1,0 +1,247 @@
+r"""Objectives: what SVI maximises, as modules over a (model, guide) pair.
+
+Every objective is two numbers of the same traces, in nats per cell:
+
+    objective.per_cell(**batch)  (N,)  the bound itself, higher is better, never modified
+    objective(**batch)           ()    the scalar to minimise: minus the mean over cells of the
+                                       bound, with the modifiers `temper` and `free_bits`
+
+A cell's log weight splits into what is observed and what each latent site costs:
+
+    log w_n = log p(x_n | z_n) - sum_sites (log q(z_n) - log p(z_n))
+
+Sites outside the plate `cells` are shared by all cells and particles: drawn once a step, their
+log p - log q enters once, divided by the number of cells. (One draw a particle is no bound.)
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, Self
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine import Trace as PyroTrace
+from pyro.util import check_model_guide_match
+from torch import Tensor, nn
+from torch.distributions import Independent, kl_divergence
+
+CELLS = "cells"
+
+
+class Draw(NamedTuple):
+    """One joint draw of the guide, seen by both halves."""
+
+    observed: Tensor  # (S, N) log p of what is observed
+    latents: list[tuple[dict, dict]]  # (guide's site, model's site) of each latent of a cell
+    shared: Tensor  # () log p - log q of the sites that all cells share
+
+
+class Objective(nn.Module):
+    """What the objectives share: tracing, modifiers, and the average over cells.
+
+    `cells` is the size of the training set. `beta` and `floor` are 0-dim tensors, written in
+    place, so that a captured step sees their changes.
+    """
+
+    def __init__(
+        self, model: nn.Module, guide: nn.Module, *, cells: int, particles: int = 1
+    ) -> None:
+        super().__init__()
+        self.model, self.guide, self.particles = model, guide, particles
+        for name, value in {"cells": cells, "beta": 1.0, "floor": 0.0}.items():
+            self.register_buffer(name, torch.tensor(float(value)), persistent=False)
+        self.arguments = {half: _arguments(half.forward) for half in (model, guide)}
+
+    def temper(self, beta: float) -> Self:
+        """Weigh the latent sites of each cell by beta (beta-VAE, KL warm-up); returns itself."""
+        self.beta.fill_(beta)
+        return self
+
+    def free_bits(self, nats: float) -> Self:
+        """Cost each latent dimension at least `nats`, averaged over the batch; returns itself.
+
+        By dimension where the KL is known in closed form (`MeanField`), else by site.
+        Kingma et al., NeurIPS 2016, https://arxiv.org/abs/1606.04934
+        """
+        self.floor.fill_(nats)
+        return self
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        draw = self.draw(batch)
+        costs = sum(self._floored(cost) for cost in self.costs(draw))
+        return self.beta * costs - draw.observed.mean() - draw.shared
+
+    def per_cell(self, **batch: Tensor) -> Tensor:
+        """The bound for each cell of the batch, (N,), in nats; unmodified."""
+        draw = self.draw(batch)
+        costs = sum(cost.sum(-1) for cost in self.costs(draw))
+        return (draw.observed - costs).mean(0) + draw.shared
+
+    def costs(self, draw: Draw) -> Iterable[Tensor]:
+        """log q - log p of each latent site at the draw, (S, N, 1)."""
+        for guide_site, model_site in draw.latents:
+            ratio = _log_prob(guide_site) - _log_prob(model_site)
+            yield ratio.view(self.particles, -1, 1)
+
+    def _floored(self, cost: Tensor) -> Tensor:
+        return torch.maximum(cost.mean((0, 1)), self.floor).sum()
+
+    def draw(self, batch: Mapping[str, Tensor]) -> Draw:
+        """Trace guide and model on one minibatch: a dict whose keys are argument names."""
+        guide_trace, model_trace = self.traces(batch)
+        latents, observed, shared = [], [], torch.zeros_like(self.beta)
+        for name, site in model_trace.nodes.items():
+            if site["type"] != "sample" or poutine.util.site_is_subsample(site):
+                continue
+            if not _within_cells(site):
+                shared = shared + _log_prob(site).sum()
+                if not site["is_observed"]:
+                    shared = shared - _log_prob(guide_trace.nodes[name]).sum()
+            elif site["is_observed"]:
+                observed.append(_log_prob(site).view(self.particles, -1))
+            else:
+                latents.append((guide_trace.nodes[name], site))
+        return Draw(sum(observed), latents, shared / self.cells)
+
+    def traces(self, batch: Mapping[str, Tensor]) -> tuple[PyroTrace, PyroTrace]:
+        """The guide's trace and the model's, replayed at the guide's draws."""
+        with pyro.settings.context(module_local_params=True):
+            with poutine.trace() as guided:
+                self._run(self.guide, batch)
+            with poutine.trace() as recorded, poutine.replay(trace=guided.trace):
+                self._run(self.model, batch)
+            return guided.trace, recorded.trace
+
+    def _run(self, half: nn.Module, batch: Mapping[str, Tensor]) -> None:
+        named, required = self.arguments[half]
+        missing = [name for name in required if name not in batch]
+        if missing:
+            raise ValueError(
+                f"{type(half).__name__} needs {', '.join(missing)}: the minibatch holds "
+                f"{', '.join(batch)}. Name the matching column when fitting."
+            )
+        chosen = {name: batch[name] for name in named if name in batch}
+        with _Particles(self.particles):
+            half(**chosen)
+
+    def check(self, batch: Mapping[str, Tensor]) -> None:
+        """Trace once with Pyro's validation on: shapes, supports, and that the sites match.
+
+        Raises ValueError naming the site that differs between model and guide.
+        """
+        with pyro.validation_enabled(True), torch.no_grad():
+            guide_trace, model_trace = self.traces(batch)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                try:
+                    check_model_guide_match(model_trace, guide_trace)
+                except UserWarning as warning:
+                    raise ValueError(f"model and guide do not match: {warning}") from None
+            model_trace.compute_log_prob(), guide_trace.compute_log_prob()
+
+
+class Trace(Objective):
+    r"""The evidence lower bound by sampling: mean over S draws of log w.
+
+    Hoffman et al., Stochastic Variational Inference, JMLR 2013, https://arxiv.org/abs/1206.7051
+    """
+
+
+class MeanField(Objective):
+    r"""The evidence lower bound with the KL in closed form, by dimension.
+
+        E_q[log p(x | z)] - sum_d KL(q(z_d) || p(z_d))
+
+    For guides whose sites stand in the model's order and whose pairs of distributions torch
+    knows a KL divergence for; ValueError names the pair otherwise.
+    Kingma and Welling, ICLR 2014, https://arxiv.org/abs/1312.6114
+    """
+
+    def costs(self, draw: Draw) -> Iterable[Tensor]:
+        """KL(q || p) of each latent site, (S, N, D), or (1, N, D) where it is the same for all."""
+        for guide_site, model_site in draw.latents:
+            kl = _kl_by_dimension(guide_site["name"], guide_site["fn"], model_site["fn"])
+            yield scale_and_mask(kl, mask=_mask(guide_site)).view(self.particles, -1, kl.shape[-1])
+
+
+class IWAE(Objective):
+    r"""The importance-weighted bound: log of the mean of S weights, tighter as S grows.
+
+        E[log 1/S sum_s w_s] <= log p(x),  S = 1 is `Trace`
+
+    Tempered, it is the log-mean of p(x | z) (p(z) / q(z))^beta: a bound only at beta = 1, where
+    warm-up ends. `free_bits` has no meaning here (ValueError): the weights hold no average KL.
+    Burda, Grosse and Salakhutdinov, ICLR 2016, https://arxiv.org/abs/1509.00519
+    """
+
+    def free_bits(self, nats: float) -> Self:
+        if nats:
+            raise ValueError(f"IWAE has no KL to floor: got free_bits={nats}. Use MeanField.")
+        return self
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        draw = self.draw(batch)
+        return -(self._log_mean(self._log_weights(draw, self.beta)).mean() + draw.shared)
+
+    def per_cell(self, **batch: Tensor) -> Tensor:
+        draw = self.draw(batch)
+        return self._log_mean(self._log_weights(draw)) + draw.shared
+
+    def log_weights(self, **batch: Tensor) -> Tensor:
+        """log w of each particle and cell, (S, N), without the shared sites."""
+        return self._log_weights(self.draw(batch))
+
+    def _log_weights(self, draw: Draw, beta: Tensor | float = 1.0) -> Tensor:
+        return draw.observed - beta * sum(cost.sum(-1) for cost in self.costs(draw))
+
+    def _log_mean(self, log_weights: Tensor) -> Tensor:
+        return log_weights.logsumexp(0) - math.log(self.particles)
+
+
+class _Particles(pyro.plate):
+    """S particles of every latent of a cell, at dim -2; shared sites stay single."""
+
+    def __init__(self, particles: int) -> None:
+        super().__init__("particles", particles, dim=-2)
+
+    def _process_message(self, msg: dict) -> None:
+        if self.size > 1 and _within_cells(msg):
+            super()._process_message(msg)
+
+
+def _within_cells(site: Mapping) -> bool:
+    return any(frame.name == CELLS for frame in site.get("cond_indep_stack", ()))
+
+
+def _mask(site: Mapping) -> Tensor | None:
+    return None if site["mask"] is None else site["mask"].unsqueeze(-1)
+
+
+def _log_prob(site: Mapping) -> Tensor:
+    """Unscaled log-probability of a site's value over its batch shape; 0 where masked."""
+    return scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
+
+
+def _kl_by_dimension(name: str, q: Independent, p: Independent) -> Tensor:
+    both = isinstance(q, Independent) and isinstance(p, Independent)
+    try:
+        if both and q.reinterpreted_batch_ndims == p.reinterpreted_batch_ndims == 1:
+            return kl_divergence(q.base_dist, p.base_dist)
+        return kl_divergence(q, p).unsqueeze(-1)
+    except NotImplementedError:
+        raise ValueError(
+            f"MeanField at site '{name}': no closed-form KL of {type(q).__name__} to "
+            f"{type(p).__name__}. Use Trace."
+        ) from None
+
+
+def _arguments(forward: object) -> tuple[list[str], list[str]]:
+    """Names of a half's arguments, and of those without a default."""
+    parameters = inspect.signature(forward).parameters.values()
+    return [p.name for p in parameters], [p.name for p in parameters if p.default is p.empty]

@@ -1,0 +1,80 @@
+"""What went non-finite: the site, the parameters, the cells and the genes, in one sentence."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .checkpoint import save_tensors
+from .objective import Objective
+
+
+def postmortem(
+    objective: Objective,
+    batch: Mapping[str, Tensor],
+    epoch: int,
+    number: int,
+    folder: Path | None = None,
+) -> None:
+    """Run a batch whose step was skipped again and say what is wrong with it.
+
+    The batch is saved as `nonfinite.safetensors` in `folder`. Raises FloatingPointError naming
+    what is still non-finite; warns where the numbers are finite by now.
+    """
+    place = f"epoch {epoch}, step {number}"
+    if folder is not None:
+        save_tensors(folder / "nonfinite.safetensors", batch, {"epoch": epoch, "step": number})
+    causes = [*_parameters(objective), *_sites(objective, batch), *_gradients(objective, batch)]
+    if causes:
+        do = "Lower the learning rate" + (", look at nonfinite.safetensors." if folder else ".")
+        raise FloatingPointError(f"non-finite numbers at {place}: {'; '.join(causes)}. {do}")
+    warnings.warn(f"skipped a step with a non-finite gradient at {place}", stacklevel=2)
+
+
+def _parameters(objective: Objective) -> Iterator[str]:
+    for name, parameter in objective.named_parameters():
+        if not parameter.isfinite().all():
+            yield f"parameter {name}"
+
+
+@torch.no_grad()
+def _sites(objective: Objective, batch: Mapping[str, Tensor]) -> Iterator[str]:
+    guide_trace, model_trace = objective.traces(batch)
+    for half, trace in (("guide", guide_trace), ("model", model_trace)):
+        for name, site in trace.nodes.items():
+            if site["type"] == "sample" and not site["name"].startswith("_"):
+                entries = getattr(site["fn"], "base_dist", site["fn"])
+                if hasattr(entries, "log_prob") and site["fn"].batch_shape:
+                    bad = ~entries.log_prob(site["value"]).isfinite()
+                    if bad.any():
+                        yield f"{half} site '{name}'" + _where(bad, batch)
+
+
+def _where(bad: Tensor, batch: Mapping[str, Tensor]) -> str:
+    """The cells and columns of an (..., N, G) or (..., N) mask, at most five of each."""
+    if bad.ndim < 2:
+        bad = bad.unsqueeze(-1)
+    cells, columns = bad.flatten(0, -3).any(0).nonzero(as_tuple=True) if bad.ndim > 2 else (
+        bad.nonzero(as_tuple=True)
+    )
+    cells = cells.unique()
+    cells = batch["index"][cells] if "index" in batch else cells
+    return f" (cells {_few(cells)}; columns {_few(columns.unique())})"
+
+
+def _few(numbers: Tensor) -> str:
+    shown = ", ".join(str(n) for n in numbers[:5].tolist())
+    return shown + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
+
+
+def _gradients(objective: Objective, batch: Mapping[str, Tensor]) -> Iterator[str]:
+    objective.zero_grad()
+    objective(**batch).backward()
+    for name, parameter in objective.named_parameters():
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
+            yield f"gradient of {name}"
+    objective.zero_grad()
