@@ -20,6 +20,7 @@ import inspect
 import math
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import NamedTuple, Self
 
 import pyro
@@ -56,7 +57,6 @@ class Objective(nn.Module):
         self.model, self.guide, self.particles = model, guide, particles
         for name, value in {"cells": cells, "beta": 1.0, "floor": 0.0}.items():
             self.register_buffer(name, torch.tensor(float(value)), persistent=False)
-        self.arguments = {half: _arguments(half.forward) for half in (model, guide)}
 
     def temper(self, beta: float) -> Self:
         """Weigh the latent sites of each cell by beta (beta-VAE, KL warm-up); returns itself."""
@@ -112,23 +112,15 @@ class Objective(nn.Module):
     def traces(self, batch: Mapping[str, Tensor]) -> tuple[PyroTrace, PyroTrace]:
         """The guide's trace and the model's, replayed at the guide's draws."""
         with pyro.settings.context(module_local_params=True):
-            with poutine.trace() as guided:
-                self._run(self.guide, batch)
-            with poutine.trace() as recorded, poutine.replay(trace=guided.trace):
-                self._run(self.model, batch)
+            with poutine.trace() as guided, _Particles(self.particles):
+                call(self.guide, batch)
+            with (
+                poutine.trace() as recorded,
+                poutine.replay(trace=guided.trace),
+                _Particles(self.particles),
+            ):
+                call(self.model, batch)
             return guided.trace, recorded.trace
-
-    def _run(self, half: nn.Module, batch: Mapping[str, Tensor]) -> None:
-        named, required = self.arguments[half]
-        missing = [name for name in required if name not in batch]
-        if missing:
-            raise ValueError(
-                f"{type(half).__name__} needs {', '.join(missing)}: the minibatch holds "
-                f"{', '.join(batch)}. Name the matching column when fitting."
-            )
-        chosen = {name: batch[name] for name in named if name in batch}
-        with _Particles(self.particles):
-            half(**chosen)
 
     def check(self, batch: Mapping[str, Tensor]) -> None:
         """Trace once with Pyro's validation on: shapes, supports, and that the sites match.
@@ -241,7 +233,23 @@ def _kl_by_dimension(name: str, q: Independent, p: Independent) -> Tensor:
         ) from None
 
 
-def _arguments(forward: object) -> tuple[list[str], list[str]]:
+def call(half: nn.Module, batch: Mapping[str, Tensor]) -> Tensor | None:
+    """Call a model or guide with the entries of a minibatch that its signature names.
+
+    Raises ValueError naming an argument without default that the minibatch does not hold.
+    """
+    named, required = _arguments(type(half))
+    missing = [name for name in required if name not in batch]
+    if missing:
+        raise ValueError(
+            f"{type(half).__name__} needs {', '.join(missing)}: the minibatch holds "
+            f"{', '.join(batch)}. Name the matching column when fitting."
+        )
+    return half(**{name: batch[name] for name in named if name in batch})
+
+
+@cache
+def _arguments(half: type[nn.Module]) -> tuple[list[str], list[str]]:
     """Names of a half's arguments, and of those without a default."""
-    parameters = inspect.signature(forward).parameters.values()
+    parameters = list(inspect.signature(half.forward).parameters.values())[1:]
     return [p.name for p in parameters], [p.name for p in parameters if p.default is p.empty]

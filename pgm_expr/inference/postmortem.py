@@ -58,8 +58,10 @@ def _where(bad: Tensor, batch: Mapping[str, Tensor]) -> str:
     """The cells and columns of an (..., N, G) or (..., N) mask, at most five of each."""
     if bad.ndim < 2:
         bad = bad.unsqueeze(-1)
-    cells, columns = bad.flatten(0, -3).any(0).nonzero(as_tuple=True) if bad.ndim > 2 else (
-        bad.nonzero(as_tuple=True)
+    cells, columns = (
+        bad.flatten(0, -3).any(0).nonzero(as_tuple=True)
+        if bad.ndim > 2
+        else (bad.nonzero(as_tuple=True))
     )
     cells = cells.unique()
     cells = batch["index"][cells] if "index" in batch else cells

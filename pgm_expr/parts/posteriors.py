@@ -10,13 +10,13 @@ from torch.nn.functional import softplus
 class DiagonalNormal(nn.Module):
     """q(z | h) = Normal(loc(h), scale(h)^2), independent dimensions.
 
-    call(features (..., H)) -> event shape (D,); scale is a standard deviation, above 1e-4.
+    call(features (..., hidden)) -> event shape (D,); scale is a standard deviation, above 1e-4.
     """
 
-    def __init__(self, features: int, latent: int) -> None:
+    def __init__(self, hidden: int, latent: int) -> None:
         super().__init__()
-        self.loc = nn.Linear(features, latent)
-        self.raw_scale = nn.Linear(features, latent)
+        self.loc = nn.Linear(hidden, latent)
+        self.raw_scale = nn.Linear(hidden, latent)
 
     def forward(self, features: Tensor) -> dist.TorchDistribution:
         scale = softplus(self.raw_scale(features)) + 1e-4

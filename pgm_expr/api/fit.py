@@ -1,0 +1,151 @@
+"""Fit a story to data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import inference, report, zoo
+from ..data import Columns, epoch, sweep
+from ..inference import Plan
+from ..zoo import Story
+from .folder import RunFolder
+from .run import SWEEP, Run, assemble
+from .table import prepare
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+STEPS, FEWEST, MOST = 6_000, 50, 1_000  # of a fit whose number of epochs is not given
+
+
+def fit(
+    data: AnnData | str | Path,
+    story: str | Story = "vae",
+    *,
+    layer: str | None = None,
+    labels_key: str | None = None,
+    batch_key: str | None = None,
+    categorical_covariate_keys: Sequence[str] = (),
+    continuous_covariate_keys: Sequence[str] = (),
+    unlabeled_category: str | None = None,
+    split_key: str | None = None,
+    min_cells: int = 0,
+    n_top_genes: int | None = None,
+    objective: str | None = None,
+    split_seed: int = 0,
+    device: str = "auto",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+    **options: Any,
+) -> Run:
+    """Train a story on raw counts and return the run.
+
+    Parameters
+    ----------
+    data
+        AnnData in memory, a file (.h5ad, 10x .h5, 10x mtx folder, .csv, .tsv) or a data set's name.
+    story
+        A story's name (`pgm-expr zoo` lists them) or a `Story` of your own.
+    layer
+        Where the counts are: None for X, "raw", or a layer's name.
+    labels_key, batch_key, categorical_covariate_keys, continuous_covariate_keys
+        Columns of obs. Cells of `unlabeled_category`, or without a label, count as unlabelled.
+    split_key
+        Column of obs whose groups (donor, plate) stay whole when cells are split.
+    min_cells, n_top_genes
+        Keep genes seen in that many cells, then that many highly variable ones (seurat_v3); both
+        are judged on the raw counts of cells outside the test set.
+    objective
+        `trace`, `mean-field`, `iwae-10`; the story's own by default.
+    split_seed
+        Of the split into training, validation and test cells.
+    device
+        `auto` (CUDA where present), `cpu`, `cuda`, ...
+    out
+        Folder of the run. An unfinished run of the same settings there is resumed, exactly; a
+        finished one is refused unless `overwrite`.
+    options
+        Fields of `Plan` (`epochs`, `seed`, `batch_size`, `learning_rate`, ...) and options of the
+        story (`latent=20`, `likelihood="zinb"`).
+
+    Raises ValueError for data the story cannot take and for unknown names, before anything is
+    written; FloatingPointError where training diverges.
+    """
+    columns = Columns(
+        labels_key,
+        batch_key,
+        tuple(categorical_covariate_keys),
+        tuple(continuous_covariate_keys),
+        unlabeled_category,
+    )
+    spec = zoo.story(story) if isinstance(story, str) else story
+    settings, options = _separate(options, spec)
+    table = prepare(
+        data,
+        columns,
+        layer=layer,
+        split_key=split_key,
+        split_seed=split_seed,
+        min_cells=min_cells,
+        n_top_genes=n_top_genes,
+    )
+    plan = make_plan(settings, len(table.split.train))
+    notes = {
+        "story": story if isinstance(story, str) else "own",
+        "options": options,
+        "objective": objective,
+        "plan": asdict(plan),
+        "dims": table.dims,
+        **table.notes(),
+    }
+    run = assemble(spec, notes, device, seed=plan.seed)
+    run.table = table
+    return train(
+        run, plan, folder=RunFolder(out) if out else None, overwrite=overwrite, show=progress
+    )
+
+
+def train(run: Run, plan: Plan, *, folder: RunFolder | None, overwrite: bool, show: bool) -> Run:
+    """Train an assembled run in place, and write it to its folder."""
+    cells, split = run.table.cells.to(run.device), run.table.split
+    objective = run.objective(cells=len(split.train)).to(run.device)
+    objective.check(cells.rows(split.train[:2]))
+    if folder:
+        folder.refuse_unless_free(run.notes, overwrite)
+        folder.begin(run.notes, overwrite)
+    rows = inference.fit(
+        objective,
+        lambda order: epoch(cells, split.train, plan.batch_size, order),
+        lambda: sweep(cells, split.validation, SWEEP),
+        plan,
+        folder=folder and folder.path,
+    )
+    run.history = list(report.bar(rows, plan.epochs, show=show))
+    objective.eval()
+    if folder:
+        run.save(folder.path)
+    run.warn_of_collapse()
+    return run
+
+
+def make_plan(settings: Mapping[str, Any], cells: int) -> Plan:
+    """The plan of a fit: as many epochs as make about `STEPS` steps, unless they are given."""
+    size = min(settings.get("batch_size", Plan.batch_size), cells)
+    epochs = min(max(STEPS * size // cells, FEWEST), MOST)
+    return Plan(**{"epochs": epochs} | {k: v for k, v in settings.items() if v is not None})
+
+
+def _separate(options: Mapping[str, Any], story: Story) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of `Plan` and options of the story; parts go by their names."""
+    training = {field.name for field in fields(Plan)}
+    settings = {name: value for name, value in options.items() if name in training}
+    own = {name: value for name, value in options.items() if name not in training}
+    for edge in zoo.PARTS:
+        if edge in own:
+            own[edge] = zoo.part_name(edge, own[edge])
+    zoo.check_options(story, own)
+    return settings, own

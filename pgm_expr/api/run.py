@@ -1,0 +1,227 @@
+"""A fitted story with the data it knows: embed, draw, normalise, judge, save."""
+
+from __future__ import annotations
+
+import platform
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import evaluation, report, zoo
+from ..data import Cells, Encoding, sweep
+from ..inference import (
+    Objective,
+    PosteriorCollapse,
+    latent_use,
+    load_tensors,
+    save_tensors,
+)
+from ..zoo import Story
+from .folder import CHECKPOINT, METRICS, MODEL, STORY, RunFolder
+from .table import Table, query, reread
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+SWEEP = 512  # cells a batch outside training
+
+
+@dataclass
+class Run:
+    """A model and its guide, how they came about (`notes`), and how training went (`history`)."""
+
+    story: Story
+    model: nn.Module
+    guide: nn.Module
+    notes: dict[str, Any]
+    device: torch.device
+    table: Table | None = None
+    history: list[dict[str, float]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def embed(self, data: AnnData | str | Path) -> np.ndarray:
+        """Posterior means of the latent state, (N, D).
+
+        An AnnData gets them as `obsm["X_pgm_<story>"]` too. Genes may be in any order; missing
+        ones count as zeros, with a warning. Raises ValueError for unseen batches or categories,
+        for too few known genes, and for cells without any count in them.
+        """
+        use = latent_use(self.objective(), self._batches(self._query(data)))
+        latent = use.loc.cpu().numpy()
+        if hasattr(data, "obsm"):
+            data.obsm[self.key] = latent
+        return latent
+
+    def normalized_expression(
+        self, data: AnnData | str | Path, *, library: float = 1.0, draws: int = 25
+    ) -> np.ndarray:
+        """Expected counts at a common library, (N, G): posterior means over `draws` of z."""
+        batches = self._batches(self._query(data))
+        return (
+            evaluation.normalized_expression(
+                self.model, self.guide, batches, library=library, draws=draws
+            )
+            .cpu()
+            .numpy()
+        )
+
+    def sample(self, n: int, *, library: np.ndarray | None = None, seed: int = 0) -> AnnData:
+        """Draw n new cells from the story: integer counts in X, at the training libraries.
+
+        `library` (n,) fixes the total expected counts; by default they are drawn from those of
+        the training cells.
+        """
+        from anndata import AnnData
+        from scipy.sparse import csr_matrix
+
+        rng = np.random.default_rng(seed)
+        if library is None:
+            known = self.notes["library_quantiles"]
+            library = np.interp(rng.random(n), np.linspace(0, 1, len(known)), known)
+        column = torch.as_tensor(library, dtype=torch.float32, device=self.device).view(n, 1)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            batches = ({"library": part} for part in column.split(SWEEP))
+            x = evaluation.draw_prior(self.model, batches).cpu().numpy()
+        drawn = AnnData(csr_matrix(x.astype(np.int32)))
+        drawn.var_names, drawn.obs["library"] = self.notes["genes"], column.cpu().numpy()[:, 0]
+        return drawn
+
+    def evaluate(self, data: AnnData | str | Path | None = None) -> dict[str, Any]:
+        """Judge the run on held-out cells beside baselines; the figures of `metrics.json`.
+
+        Without `data`, on the test cells of the data of the fit; else on all cells of `data`.
+        """
+        self.table = self.table or reread(self.notes)
+        known = self.table.cells.to(self.device)
+        cells = known if data is None else self._query(data)
+        held_out = self.table.split.test if data is None else np.arange(len(cells))
+        metrics, rows = evaluation.judge(
+            self.model,
+            self.guide,
+            lambda: sweep(known, self.table.split.development, SWEEP),
+            lambda: sweep(cells, held_out, SWEEP // 8),
+            labels=len(self.table.encoding.labels) if "label" in cells.columns else 0,
+            objective=self._objective_class,
+        )
+        seeds = {
+            "split_seed": self.notes["source"]["split_seed"],
+            "seed": self.notes["plan"]["seed"],
+        }
+        self.metrics = {**metrics, **self._speed(), **seeds, "table": rows}
+        if metrics["collapse"]:
+            warnings.warn(metrics["collapse"], PosteriorCollapse, stacklevel=2)
+        return self.metrics
+
+    def save(self, path: str | Path) -> None:
+        """Write the run to a folder; each file is whole or absent at any moment."""
+        folder = RunFolder(path)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.write(STORY, self.notes)
+        if self.history:
+            folder.write_history(self.history)
+        if self.metrics:
+            folder.write(METRICS, self.metrics)
+        save_tensors(folder.path / MODEL, self._tensors(), {"story": self.notes["story"]})
+        (folder.path / CHECKPOINT).unlink(missing_ok=True)
+
+    def pictures(self) -> dict[str, bytes]:
+        """PNG pictures by file name: the training curve, and the latent space by label."""
+        self.table = self.table or reread(self.notes)
+        cells, labels = self.table.cells.to(self.device), self.table.labels
+        latent = latent_use(self.objective(), self._batches(cells)).loc.cpu().numpy()
+        return {
+            "training.png": report.training_picture(self.history),
+            "latent.png": report.latent_picture(latent, labels),
+        }
+
+    @property
+    def key(self) -> str:
+        """The key of `obsm` that `embed` writes."""
+        return f"X_pgm_{self.notes['story']}"
+
+    def objective(self, *, cells: int = 1) -> Objective:
+        """The objective of the run over its model and guide."""
+        return self._objective_class(self.model, self.guide, cells=cells).to(self.device)
+
+    @property
+    def _objective_class(self) -> Callable[..., Objective]:
+        name = self.notes["objective"]
+        return zoo.objective(name) if name else self.story.objective
+
+    def warn_of_collapse(self) -> None:
+        """Warn (`PosteriorCollapse`) where the validation cells' latent space is not in use."""
+        cells = self.table.cells.to(self.device)
+        batches = sweep(cells, self.table.split.validation, SWEEP)
+        verdict = latent_use(self.objective(), batches).verdict()
+        if verdict:
+            warnings.warn(verdict, PosteriorCollapse, stacklevel=3)
+
+    def _query(self, data: AnnData | str | Path) -> Cells:
+        encoding = Encoding.from_json(self.notes["encoding"])
+        layer = self.notes["source"]["layer"]
+        return query(data, self.notes["genes"], encoding, layer).to(self.device)
+
+    def _batches(self, cells: Cells) -> Iterator[dict[str, Tensor]]:
+        return sweep(cells, np.arange(len(cells)), SWEEP)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        halves = {"model": self.model, "guide": self.guide}
+        return {f"{h}/{n}": t for h, half in halves.items() for n, t in half.state_dict().items()}
+
+    def _speed(self) -> dict[str, float | None]:
+        """Cells seen per second of training epochs after the first."""
+        n, size = self.notes["cells"]["train"], self.notes["plan"]["batch_size"]
+        later = [row["seconds"] for row in self.history[1:]]
+        seen = n // min(size, n) * min(size, n) * len(later)
+        return {"cells_per_second": seen / sum(later) if later else None}
+
+
+def assemble(story: Story, notes: Mapping[str, Any], device: str, *, seed: int) -> Run:
+    """An untrained run: model and guide built from the notes, initialised by `seed`."""
+    where = _device(device)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model, guide = zoo.build(story, notes["dims"], **notes["options"])
+    names = ("pgm-expr", "torch", "pyro-ppl", "scanpy", "anndata")
+    versions = {"python": platform.python_version()} | {name: version(name) for name in names}
+    return Run(story, model.to(where), guide.to(where), {**notes, "versions": versions}, where)
+
+
+def load(path: str | Path, story: Story | None = None, *, device: str = "auto") -> Run:
+    """A run from its folder. Nothing in it is executed; a story of your own is passed again.
+
+    Raises ValueError where the folder holds no finished run.
+    """
+    folder = RunFolder(path)
+    notes = folder.read(STORY)
+    if story is None and notes["story"] == "own":
+        raise ValueError(f"'{path}' is a run of an own story. Pass it: load(path, story=...).")
+    if not (folder.path / MODEL).exists():
+        raise ValueError(f"'{path}' holds an unfinished run. Repeat its `fit` to resume it.")
+    run = assemble(story or zoo.story(notes["story"]), notes, device, seed=0)
+    run.notes = notes
+    tensors, _ = load_tensors(folder.path / MODEL)
+    for name, half in (("model", run.model), ("guide", run.guide)):
+        own = {n.removeprefix(f"{name}/"): t for n, t in tensors.items() if n.startswith(name)}
+        half.load_state_dict(own)
+        half.eval()
+    run.history = folder.read_history()
+    return run
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device '{name}' cannot be used: {reason} Pass cpu or auto.") from None

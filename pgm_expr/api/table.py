@@ -1,0 +1,133 @@
+"""The data of a run: AnnData in, encoded cells and their split out, with what to record of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data import (
+    Cells,
+    Columns,
+    Encoding,
+    Split,
+    align,
+    choose_genes,
+    content_hash,
+    gene_names,
+    grouped_split,
+    load_dataset,
+    random_split,
+    take_counts,
+)
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+QUANTILES = 101  # of the training libraries, kept so that a run can draw new ones
+
+
+@dataclass(frozen=True)
+class Table:
+    """Encoded cells with their split; `source` says where they came from, as plain JSON."""
+
+    cells: Cells
+    split: Split
+    encoding: Encoding
+    source: dict[str, Any]
+
+    @property
+    def dims(self) -> dict[str, int]:
+        """Sizes by constructor argument: `genes`, and what the encoding adds."""
+        return {"genes": len(self.cells.genes)} | self.encoding.dims()
+
+    def notes(self) -> dict[str, Any]:
+        """What a run records of its data."""
+        library = self.cells.rows(self.split.train)["library"].double().cpu().numpy()
+        sizes = {name: len(getattr(self.split, name)) for name in ("train", "validation", "test")}
+        return {
+            "source": self.source,
+            "cells": sizes,
+            "encoding": self.encoding.to_json(),
+            "library_quantiles": np.quantile(library, np.linspace(0, 1, QUANTILES)).tolist(),
+            "genes": self.cells.genes.tolist(),
+        }
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The label of each cell as text, None where there are none."""
+        if "label" not in self.cells.columns:
+            return None
+        return np.append(self.encoding.labels, "unlabelled")[self.cells.columns["label"]]
+
+
+def prepare(
+    data: AnnData | str | Path,
+    columns: Columns,
+    *,
+    layer: str | None = None,
+    split_key: str | None = None,
+    split_seed: int = 0,
+    min_cells: int = 0,
+    n_top_genes: int | None = None,
+) -> Table:
+    """Read, check, split, choose genes and encode; raises ValueError for what cannot be used."""
+    adata, name = _resolve(data)
+    counts = take_counts(adata, layer)
+    split = _split(adata, split_key, split_seed)
+    encoding = Encoding.learn(adata.obs, columns, split.train)
+    genes = choose_genes(counts, split.development, min_cells=min_cells, n_top_genes=n_top_genes)
+    names = np.asarray(gene_names(adata, layer), dtype=str)[genes]
+    cells = Cells(counts[:, genes], encoding.encode(adata.obs), names, adata.obs_names)
+    source = {
+        "data": name,
+        "layer": layer,
+        "split_key": split_key,
+        "split_seed": split_seed,
+        "hash": content_hash(cells.counts, cells.genes, cells.names),
+    }
+    return Table(cells, split, encoding, source)
+
+
+def reread(notes: Mapping[str, Any], data: AnnData | str | Path | None = None) -> Table:
+    """The table of an earlier fit, from its notes; ValueError where the data are not the same."""
+    source = notes["source"]
+    if data is None and source["data"] is None:
+        raise ValueError("the run was fitted on an AnnData in memory. Pass it again as DATA.")
+    adata, _ = _resolve(source["data"] if data is None else data)
+    encoding = Encoding.from_json(notes["encoding"])
+    cells = query(adata, notes["genes"], encoding, source["layer"])
+    if content_hash(cells.counts, cells.genes, cells.names) != source["hash"]:
+        raise ValueError(
+            f"the data in '{source['data']}' are not those of the fit: their hash differs. "
+            "Pass the data of the fit, or fit again."
+        )
+    split = _split(adata, source["split_key"], source["split_seed"])
+    return Table(cells, split, encoding, source)
+
+
+def query(
+    data: AnnData | str | Path, genes: list[str], encoding: Encoding, layer: str | None
+) -> Cells:
+    """Cells of any data in the genes and levels of a fit."""
+    adata, _ = _resolve(data)
+    counts = align(adata, genes, layer)
+    return Cells(counts, encoding.encode(adata.obs), genes, adata.obs_names)
+
+
+def _resolve(data: AnnData | str | Path) -> tuple[AnnData, str | None]:
+    if isinstance(data, (str, Path)):
+        path = Path(data)
+        return load_dataset(data), str(path.resolve()) if path.exists() else str(data)
+    return data, None
+
+
+def _split(adata: AnnData, key: str | None, seed: int) -> Split:
+    if key is None:
+        return random_split(adata.n_obs, seed)
+    if key not in adata.obs:
+        raise ValueError(f"split_key '{key}' is not a column of obs: {', '.join(adata.obs)}.")
+    return grouped_split(adata.obs[key], seed)

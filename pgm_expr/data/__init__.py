@@ -1,0 +1,41 @@
+"""AnnData in, minibatches out: the only layer that knows AnnData."""
+
+from pgm_expr.data.batches import Batch, Cells, content_hash, epoch, sweep
+from pgm_expr.data.counts import (
+    Description,
+    describe,
+    gene_names,
+    kind_of,
+    take_counts,
+    take_values,
+)
+from pgm_expr.data.datasets import dataset_names, load_dataset
+from pgm_expr.data.encode import Columns, Encoding
+from pgm_expr.data.genes import align, choose_genes, detected
+from pgm_expr.data.read import read
+from pgm_expr.data.split import Split, grouped_split, random_split
+
+__all__ = [
+    "Batch",
+    "Cells",
+    "Columns",
+    "Description",
+    "Encoding",
+    "Split",
+    "align",
+    "choose_genes",
+    "content_hash",
+    "dataset_names",
+    "describe",
+    "detected",
+    "epoch",
+    "gene_names",
+    "grouped_split",
+    "kind_of",
+    "load_dataset",
+    "random_split",
+    "read",
+    "sweep",
+    "take_counts",
+    "take_values",
+]

@@ -1,0 +1,135 @@
+"""Which genes a run models, and query data brought into the same genes and order."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+
+from pgm_expr.data.counts import gene_names, refuse_empty, take_counts
+from pgm_expr.data.hints import listing, near, one_line
+from pgm_expr.data.matrix import canonical
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+
+def detected(counts: sp.csr_array) -> np.ndarray:
+    """(G,) bool: the genes with a count in at least one cell."""
+    return _cells_with(counts) > 0
+
+
+def _cells_with(counts: sp.csr_array) -> np.ndarray:
+    """(G,) number of cells with a count of each gene."""
+    return np.bincount(counts.indices[counts.data != 0], minlength=counts.shape[1])
+
+
+def choose_genes(
+    counts: sp.csr_array,
+    train: np.ndarray,
+    *,
+    min_cells: int = 0,
+    n_top_genes: int | None = None,
+) -> np.ndarray:
+    """Sorted column indices of the genes to model, chosen on the cells of `train` alone.
+
+    Genes without any count in all the data go (with a UserWarning that counts them), then genes
+    in fewer than `min_cells` training cells; of what remains the `n_top_genes` most variable by
+    scanpy's `seurat_v3` on raw counts. Raises ValueError where nothing remains.
+    """
+    seen = detected(counts)
+    if not seen.all():
+        dropped = int((~seen).sum())
+        warnings.warn(f"{dropped} genes without any count are left out.", stacklevel=2)
+    training = counts[train]
+    kept = np.flatnonzero(seen & (_cells_with(training) >= min_cells))
+    if not len(kept):
+        raise ValueError(
+            f"no gene is left: of {len(seen)} genes none has a count in min_cells={min_cells} "
+            f"of the {len(train)} training cells. Lower min_cells."
+        )
+    if n_top_genes is None or n_top_genes >= len(kept):
+        return kept
+    return kept[_most_variable(training[:, kept], n_top_genes)]
+
+
+def _most_variable(counts: sp.csr_array, number: int) -> np.ndarray:
+    import scanpy as sc
+    from anndata import AnnData
+
+    adata = AnnData(sp.csr_matrix(counts))  # scanpy 1.11 checks matrices, but knows no arrays
+    try:
+        table = sc.pp.highly_variable_genes(
+            adata, flavor="seurat_v3", n_top_genes=number, inplace=False
+        )
+    except ValueError as error:  # the loess fit, on too few genes or cells
+        raise ValueError(
+            f"n_top_genes={number} cannot be ranked among {counts.shape[1]} genes in "
+            f"{counts.shape[0]} cells ({one_line(error)}). Raise min_cells or pass None."
+        ) from error
+    return np.flatnonzero(table["highly_variable"])
+
+
+def align(
+    adata: AnnData,
+    genes: Sequence[str],
+    layer: str | None = None,
+    take: Callable[[AnnData, str | None], sp.csr_array] = take_counts,
+) -> sp.csr_array:
+    """Raw counts of query data in the order of `genes`, (N, len(genes)) CSR float32.
+
+    Missing genes become zeros, with a UserWarning that counts them. Raises ValueError where more
+    than half are missing, where a cell has no count in `genes`, and as `take` does, which is
+    `take_values` for stories of continuous expression.
+    """
+    counts = take(adata, layer)
+    names = gene_names(adata, layer)
+    column = {name: position for position, name in enumerate(names)}
+    source = np.array([column.get(gene, -1) for gene in genes])
+    target = np.flatnonzero(source >= 0)
+    missing = [gene for gene, position in zip(genes, source, strict=True) if position < 0]
+    if 2 * len(missing) > len(genes):
+        raise ValueError(_mismatch(adata, genes, names, missing))
+    if missing:
+        warnings.warn(
+            f"{len(missing)} of the {len(genes)} modelled genes are not in the data and count "
+            f"as zero: {listing(missing, 5)}.",
+            stacklevel=2,
+        )
+    part = counts[:, source[target]]
+    shape = (adata.n_obs, len(genes))
+    aligned = canonical(sp.csr_array((part.data, target[part.indices], part.indptr), shape))
+    do = "Drop these cells: a model of these genes has nothing to say about them."
+    refuse_empty(aligned, adata.obs_names, "the modelled genes", do)
+    return aligned
+
+
+def _mismatch(
+    adata: AnnData, genes: Sequence[str], names: np.ndarray, missing: Sequence[str]
+) -> str:
+    found = len(genes) - len(missing)
+    return (
+        f"the data must hold the modelled genes: found {found} of {len(genes)}, not "
+        f"{missing[0]!r} for one. {_remedy(adata, genes, names, missing[0])}"
+    )
+
+
+def _remedy(adata: AnnData, genes: Sequence[str], names: np.ndarray, first: str) -> str:
+    """The way of naming genes under which most of them would be found, if there is one."""
+    wanted, half = set(genes), len(genes) / 2
+    for key in adata.var:
+        if len(wanted.intersection(adata.var[key].astype(str))) >= half:
+            return f"Set adata.var_names = adata.var[{key!r}] (these agree)."
+    if len({gene.upper() for gene in wanted}.intersection(np.char.upper(names))) >= half:
+        return "They agree but for upper and lower case: rename adata.var_names."
+    plain = {gene.split(".")[0] for gene in wanted}
+    if len(plain.intersection(name.split(".")[0] for name in names)) >= half:
+        return "They agree but for the version after the dot: rename adata.var_names."
+    ensembl = [name.startswith("ENS") for name in (first, str(names[0]))]
+    if ensembl[0] != ensembl[1]:
+        kinds = "Ensembl ids", "gene symbols"
+        return f"The run uses {kinds[ensembl[1]]}, the data {kinds[ensembl[0]]}: rename them."
+    return f"The data's first are {listing(names[:3])}.{near(first, names)} Rename them."

@@ -1,0 +1,136 @@
+"""One verdict on a fitted story: held-out likelihood, latent use, probes and draws, by baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..inference import MeanField, Objective, latent_use
+from . import heldout
+from .baselines import fit_baseline
+from .counts import compare_counts
+from .expression import draw_posterior, draw_prior
+from .probes import pca, probe
+
+Batches = Callable[[], Iterable[Mapping[str, Tensor]]]
+
+
+def judge(
+    model: nn.Module,
+    guide: nn.Module,
+    train: Batches,
+    test: Batches,
+    *,
+    labels: int = 0,
+    draws: tuple[int, int] = (500, 2000),
+    objective: Callable[..., Objective] = MeanField,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Judge a story on held-out cells: (metrics, table).
+
+    `train()` and `test()` sweep their cells; the baselines, PCA and the probe learn on `train`.
+    Metrics are numbers by name, in nats per cell where they are likelihoods. The table has one
+    row a model: held-out log p(x | library), its difference to the story paired over cells with
+    its standard error, and the probe's macro-F1. Figures that need labels are None without them.
+    """
+    bounds = heldout.iwae(model, guide, test(), draws)
+    fine, coarse = bounds[draws[1]], bounds[draws[0]]
+    use = latent_use(objective(model, guide, cells=1), test())
+    x_train, x_test = _counts(train()), _counts(test())
+    probes = _probes(model, guide, train, test, objective) if labels else {}
+    metrics = {
+        "heldout_elbo": heldout.elbo(model, guide, test(), objective).mean().item(),
+        "heldout_iwae": coarse.mean().item(),
+        "heldout_iwae_se": heldout.standard_error(coarse),
+        f"heldout_iwae_{draws[1]}": fine.mean().item(),
+        "kl": use.kl.sum().item(),
+        "kl_per_dimension": use.kl.tolist(),
+        "active_units": use.active_units,
+        "collapse": use.verdict(),
+        "probe_macro_f1": probes.get("story"),
+        "pca_probe_macro_f1": probes.get("pca"),
+        **_draw_figures(model, guide, test, x_train, x_test),
+    }
+    rivals = _rivals(x_train, x_test, _labels(train()), _labels(test()), labels)
+    metrics |= {f"baseline_{name}": value.mean().item() for name, value in rivals.items()}
+    return metrics, _table(coarse, rivals, probes, f"iwae-{draws[0]}")
+
+
+def _counts(batches: Iterable[Mapping[str, Tensor]]) -> Tensor:
+    return torch.cat([batch["x"].cpu() for batch in batches])
+
+
+def _labels(batches: Iterable[Mapping[str, Tensor]]) -> Tensor | None:
+    found = [batch["label"].cpu() for batch in batches if "label" in batch]
+    return torch.cat(found) if found else None
+
+
+def _probes(
+    model: nn.Module,
+    guide: nn.Module,
+    train: Batches,
+    test: Batches,
+    objective: Callable[..., Objective],
+) -> dict[str, float]:
+    """Macro-F1 of a logistic probe of the latent means, and of as many principal components."""
+    bound = objective(model, guide, cells=1)
+    latents = [latent_use(bound, part()).loc.cpu().numpy() for part in (train, test)]
+    y_train, y_test = (_labels(part()).numpy() for part in (train, test))
+    size = min(latents[0].shape[1], len(y_train) - 1)
+    components = pca(_counts(train()).numpy(), _counts(test()).numpy(), size=size)
+    pairs = {"story": latents, "pca": components}
+    return {
+        name: probe(before, y_train, after, y_test)["macro_f1"]
+        for name, (before, after) in pairs.items()
+    }
+
+
+def _draw_figures(
+    model: nn.Module, guide: nn.Module, test: Batches, x_train: Tensor, x_test: Tensor
+) -> dict[str, float]:
+    """Gene statistics of draws at the held-out libraries: from the prior, and from q(z | x)."""
+    with heldout.noise():
+        from_prior = draw_prior(model, test()).cpu().numpy()
+        from_posterior = draw_posterior(model, guide, test()).cpu().numpy()
+    real = x_test.numpy(), x_train.numpy()
+    figures = compare_counts(from_prior, *real)
+    predictive = compare_counts(from_posterior, *real)
+    kept = ("zero_rate_mae", "mean_log_ratio", "variance_log_ratio")
+    return figures | {f"posterior_{name}": predictive[name] for name in kept}
+
+
+def _rivals(
+    x_train: Tensor,
+    x_test: Tensor,
+    y_train: Tensor | None,
+    y_test: Tensor | None,
+    labels: int,
+) -> dict[str, Tensor]:
+    """log p(x | library) of each held-out cell under the baselines."""
+    rivals = {"gene_nb": fit_baseline(x_train).log_prob(x_test)}
+    if labels:
+        rivals["label_nb"] = fit_baseline(x_train, y_train, labels).log_prob(x_test, y_test)
+    return rivals
+
+
+def _table(
+    story: Tensor, rivals: Mapping[str, Tensor], probes: Mapping[str, float], measure: str
+) -> list[dict[str, Any]]:
+    rows = [{"model": "story", "measure": measure, "log_p": story.mean().item()}]
+    for name, value in rivals.items():
+        gap = story.cpu() - value
+        rows.append(
+            {
+                "model": name,
+                "measure": "exact",
+                "log_p": value.mean().item(),
+                "story_minus": gap.mean().item(),
+                "paired_se": heldout.standard_error(gap),
+            }
+        )
+    if probes:
+        rows[0]["probe_macro_f1"] = probes["story"]
+        rows.append({"model": "pca", "probe_macro_f1": probes["pca"]})
+    return rows

@@ -1,0 +1,68 @@
+"""Pictures of a run: the training curve and the latent space."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+COLOURS = (
+    "#4477aa #ee6677 #228833 #ccbb44 #66ccee #aa3377 #bbbbbb #000000 #e69f00 #009e73 "
+    "#882255 #999933"
+).split()  # Paul Tol's bright palette and more, told apart by colour-blind readers
+UNLABELLED = "#dddddd"
+
+
+def training_picture(history: Sequence[dict]) -> bytes:
+    """The bound by epoch on training and validation cells, as a PNG."""
+    epochs = [row["epoch"] for row in history]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(epochs, [-row["train"] for row in history], label="training (tempered)")
+    validation = [row["validation"] for row in history]
+    axes.plot(epochs, validation, label="validation")
+    best = max(history, key=lambda row: (row["beta"] == 1.0, row["validation"]))
+    axes.axvline(best["epoch"], color="0.6", linestyle=":", label=f"kept: {best['epoch']}")
+    low, high = np.quantile(validation, 0.05), max(validation)
+    axes.set_ylim(low - (high - low), high + 0.5 * (high - low) + 1)
+    axes.set(xlabel="epoch", ylabel="bound, nats per cell", title="Training curve")
+    axes.legend(frameon=False)
+    return _png(figure)
+
+
+def latent_picture(latent: np.ndarray, labels: Sequence[str] | None, *, seed: int = 0) -> bytes:
+    """A UMAP of posterior means (N, D), coloured by label where there are any, as a PNG."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    places = _umap(latent, seed)
+    names = np.asarray(["cells"] * len(latent) if labels is None else labels)
+    for number, name in enumerate(sorted(set(names))):
+        colour = UNLABELLED if name == "unlabelled" else COLOURS[number % len(COLOURS)]
+        axes.scatter(*places[names == name].T, s=8, color=colour, label=name, linewidths=0)
+    axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2", title="Latent space")
+    if labels is not None:
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
+    return _png(figure)
+
+
+def _umap(latent: np.ndarray, seed: int) -> np.ndarray:
+    import anndata
+    import scanpy
+
+    table = anndata.AnnData(obsm={"latent": latent}, shape=(len(latent), 0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numba and umap, none of a user's doing
+        neighbours = min(15, len(latent) - 1)
+        scanpy.pp.neighbors(table, use_rep="latent", n_neighbors=neighbours, random_state=seed)
+        scanpy.tl.umap(table, random_state=seed)
+    return table.obsm["X_umap"]
+
+
+def _png(figure: Figure) -> bytes:
+    file = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(file)
+    return file.getvalue()

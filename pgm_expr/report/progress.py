@@ -1,0 +1,28 @@
+"""The live progress bar of a fit, in nats per cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+def bar(rows: Iterable[dict], epochs: int, *, show: bool = True) -> Iterator[dict]:
+    """Pass the rows of a fit on, drawing a bar on stderr as they come."""
+    columns = (
+        TextColumn("epoch"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
+    best = float("-inf")
+    with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
+        task = progress.add_task("", total=epochs)
+        for row in rows:
+            best = max(best, row["validation"])
+            text = f"validation {row['validation']:.2f} (best {best:.2f}) nats/cell"
+            progress.update(task, advance=1, description=text)
+            yield row
+        progress.update(task, total=progress.tasks[0].completed)
