@@ -1,7 +1,30 @@
 """What a notebook user calls: `fit`, `load`, and the `Run` they return."""
 
+from ..data import describe, load_dataset
+from ..inference import PosteriorCollapse, write_atomically
+from ..zoo import OBJECTIVES, PARTS, REFUSED, STORIES, story
 from .fit import fit
+from .folder import RunFolder
+from .h5ad import check_h5ad, write_h5ad
 from .run import Run, load
 from .table import Table, prepare
 
-__all__ = ["Run", "Table", "fit", "load", "prepare"]
+__all__ = [
+    "OBJECTIVES",
+    "PARTS",
+    "REFUSED",
+    "STORIES",
+    "PosteriorCollapse",
+    "Run",
+    "RunFolder",
+    "Table",
+    "check_h5ad",
+    "describe",
+    "fit",
+    "load",
+    "load_dataset",
+    "prepare",
+    "story",
+    "write_atomically",
+    "write_h5ad",
+]

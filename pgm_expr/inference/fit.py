@@ -8,6 +8,7 @@ resumed ends in the weights of the run that was not.
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from .schedule import warmup
 
 Batch = Mapping[str, Tensor]
 NOISE_OF_VALIDATION = 1  # the same draws at every epoch: differences between epochs are paired
+LEAST = {"epochs": 1, "batch_size": 1, "patience": 1, "learning_rate": 1e-12}  # 0 elsewhere
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,14 @@ class Plan:
     patience: int = 40
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            kind, least = type(type(self).__dataclass_fields__[name].default), LEAST.get(name, 0)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or (kind is int and value != int(value)) or not value >= least:
+                what = "a whole number" if kind is int else "a number"
+                raise ValueError(f"{name} must be {what} of at least {least}: got {value!r}.")
+
 
 @dataclass
 class Progress:
@@ -60,7 +70,7 @@ class Progress:
 def fit(
     objective: Objective,
     batches: Callable[[int], Iterable[Batch]],
-    validation: Callable[[], Iterable[Batch]],
+    validation: Callable[[], Iterable[Batch]] | None,
     plan: Plan,
     *,
     folder: Path | None = None,
@@ -68,8 +78,9 @@ def fit(
 ) -> Iterator[dict]:
     """Train an objective's model and guide in place; yields one row of history an epoch.
 
-    `batches(seed)` gives the minibatches of one epoch, `validation()` those to select on. With a
-    `folder`, progress is saved there every `checkpoint_seconds` and picked up from there.
+    `batches(seed)` gives the minibatches of one epoch, `validation()` those to select on; without
+    it every epoch counts as the best so far. With a `folder`, progress is saved there every
+    `checkpoint_seconds` and picked up from there.
     A row: epoch, beta, train (objective, nats per cell), validation (bound, nats per cell),
     skipped (steps with a non-finite gradient), seconds. Raises FloatingPointError with a
     post-mortem where a batch keeps giving non-finite numbers.
@@ -85,7 +96,7 @@ def fit(
         if progress.since_best(plan.warmup_epochs) >= plan.patience:
             break
         row = _epoch(objective, optimizer, batches, plan, epoch, folder)
-        row["validation"] = score(objective, validation())
+        row["validation"] = score(objective, validation()) if validation else math.nan
         _record(progress, row, objective, first=plan.warmup_epochs)
         if checkpoint and time.monotonic() - saved >= checkpoint_seconds:
             _save(checkpoint, objective, optimizer, progress)
@@ -167,7 +178,7 @@ def _optimizer(objective: Objective, plan: Plan) -> torch.optim.AdamW:
 def _record(progress: Progress, row: dict, objective: Objective, *, first: int) -> None:
     """Append a row; keep the weights if they are the best since the warm-up ended."""
     best = progress.best_epoch
-    better = best < first or row["validation"] > progress.history[best]["validation"]
+    better = best < first or not row["validation"] <= progress.history[best]["validation"]
     progress.history.append(row)
     if better:
         progress.best_epoch = row["epoch"]

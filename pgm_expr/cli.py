@@ -1,0 +1,253 @@
+"""The command line: parse, call the API, print. Errors are one line on stderr, exit code 2."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from . import api, report
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Generative stories of gene-expression counts in Pyro: fit, judge, embed.",
+)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Data = Annotated[str, typer.Argument(metavar="DATA", help="A file, or a data set's name.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that fit wrote.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
+
+
+@app.callback()
+def common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,
+) -> None:
+    """Every command takes --debug; `main` reads it."""
+
+
+@app.command()
+def demo(
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path(
+        "runs/demo"
+    ),
+    overwrite: Annotated[bool, typer.Option(help="Replace a run that is there.")] = False,
+    epochs: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    seed: int = 0,
+    split_seed: int = 0,
+) -> None:
+    """Train the vae story on 700 real cells and judge it on held-out ones."""
+    out.print("Data: pbmc68k_reduced, 10x UMI counts that ship inside scanpy.")
+    run = api.fit(
+        "pbmc68k_reduced",
+        "vae",
+        labels_key="bulk_labels",
+        out=out_folder,
+        overwrite=overwrite,
+        **_given(epochs=epochs, seed=seed, split_seed=split_seed),
+    )
+    _print_fit(run, out_folder)
+    _judge(run, out_folder)
+    for name, picture in run.pictures().items():
+        api.RunFolder(out_folder).write(name, picture)
+    out.print(f"Open {out_folder}/training.png, latent.png, metrics.json, history.csv.")
+
+
+@app.command()
+def zoo(
+    show: Annotated[
+        str | None, typer.Option(help="Print this story's page and its guide.")
+    ] = None,
+) -> None:
+    """List stories, parts and objectives, or print a story."""
+    if show is None:
+        out.print(report.zoo_page(api.STORIES, api.PARTS, api.OBJECTIVES, api.REFUSED))
+        return
+    story = api.story(show)
+    for half in (story.model, story.guide):
+        print(inspect.getsource(inspect.getmodule(half)))
+
+
+@app.command()
+def data(file: Data) -> None:
+    """Say what is in a file or data set: kinds of values, layers, columns."""
+    print(api.describe(api.load_dataset(file)))
+
+
+@app.command()
+def fit(
+    file: Data,
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    story: Annotated[str, typer.Option(help="See `pgm-expr zoo`.")] = "vae",
+    layer: Annotated[
+        str | None, typer.Option(help="Where the counts are: X, raw or a layer.")
+    ] = None,
+    labels_key: Annotated[str | None, typer.Option(help="Column of obs with labels.")] = None,
+    batch_key: Annotated[str | None, typer.Option(help="Column of obs with batches.")] = None,
+    categorical: Annotated[
+        list[str] | None, typer.Option(help="Categorical covariate; may be repeated.")
+    ] = None,
+    continuous: Annotated[
+        list[str] | None, typer.Option(help="Continuous covariate; may be repeated.")
+    ] = None,
+    unlabeled_category: Annotated[str | None, typer.Option(help="Label meaning none.")] = None,
+    split_key: Annotated[
+        str | None, typer.Option(help="Column of obs whose groups stay whole in the split.")
+    ] = None,
+    min_cells: Annotated[int, typer.Option(min=0, help="Keep genes seen in so many cells.")] = 0,
+    n_top_genes: Annotated[
+        int | None, typer.Option(min=1, help="Keep so many highly variable genes (seurat_v3).")
+    ] = None,
+    objective: Annotated[str | None, typer.Option(help="trace, mean-field, iwae-10.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    split_seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option(help="Replace a run that is there.")] = False,
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Option of story or training."),
+    ] = None,
+) -> None:
+    """Train a story on counts; the same command resumes it after an interruption."""
+    run = api.fit(
+        file,
+        story,
+        layer=None if layer == "X" else layer,
+        labels_key=labels_key,
+        batch_key=batch_key,
+        categorical_covariate_keys=categorical or (),
+        continuous_covariate_keys=continuous or (),
+        unlabeled_category=unlabeled_category,
+        split_key=split_key,
+        min_cells=min_cells,
+        n_top_genes=n_top_genes,
+        objective=objective,
+        device=device,
+        out=out_folder,
+        overwrite=overwrite,
+        **_given(epochs=epochs, seed=seed, split_seed=split_seed, **_options(options or [])),
+    )
+    _print_fit(run, out_folder)
+    out.print(f"Next: pgm-expr evaluate {out_folder}")
+
+
+@app.command()
+def evaluate(
+    run_folder: RunPath,
+    file: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Other cells.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write figures here.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Judge a run on held-out cells, or on other data, beside baselines."""
+    if json_file is not None and not json_file.resolve().parent.is_dir():
+        raise ValueError(f"--json {json_file}: no folder {json_file.parent}. Make it first.")
+    run = api.load(run_folder, device=device)
+    _judge(run, None if file else run_folder, file, json_file)
+
+
+@app.command()
+def embed(
+    run_folder: RunPath,
+    file: Data,
+    out_file: Annotated[Path, typer.Option("--out", help="An .h5ad file to write.")],
+    device: Device = "auto",
+) -> None:
+    """Write the data with the latent state of each cell in obsm."""
+    api.check_h5ad(out_file)
+    run = api.load(run_folder, device=device)
+    adata = api.load_dataset(file)
+    latent = run.embed(adata)
+    api.write_h5ad(adata, out_file)
+    out.print(f"Wrote {out_file}: obsm['{run.key}'], {latent.shape[0]} cells x {latent.shape[1]}.")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; the console script `pgm-expr`. Always ends in SystemExit."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    warnings.showwarning = _show_warning
+    try:
+        sys.exit(app(arguments, standalone_mode=False) or 0)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("stopped. The same command goes on where it was.", 130)
+    except Exception as error:
+        if debug:
+            raise
+        _fail(_sentence(error), 2)
+
+
+def _fail(message: str, code: int) -> None:
+    if message:  # empty where the help was printed instead
+        err.print(f"[bold red]error:[/] {_plain(message)}")
+    sys.exit(code)
+
+
+def _sentence(error: Exception) -> str:
+    """One line on an error; what we did not foresee says so."""
+    if hasattr(error, "format_message"):
+        return error.format_message()
+    if isinstance(error, (ValueError, OSError, FloatingPointError)):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+
+
+def _plain(message: str) -> str:
+    return " ".join(message.split()).replace("[", r"\[")
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    err.print(f"[yellow]warning:[/] {_plain(str(message))}")
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _options(pairs: list[str]) -> dict[str, Any]:
+    """`["latent=20"]` as `{"latent": 20}`; numbers where they read as such."""
+    split = [pair.partition("=") for pair in pairs]
+    for pair, (name, equals, _) in zip(pairs, split, strict=True):
+        if not (name and equals):
+            raise ValueError(f"--set {pair}: expected NAME=VALUE, such as --set latent=20.")
+    return {name: _value(text) for name, _, text in split}
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _print_fit(run: api.Run, folder: Path) -> None:
+    out.print(report.fit_page(run.notes, run.history))
+    out.print(f"Run written to {folder}")
+
+
+def _judge(
+    run: api.Run, folder: Path | None, file: str | None = None, json_file: Path | None = None
+) -> None:
+    """Evaluate, print, write; exit code 1 where the posterior has collapsed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", api.PosteriorCollapse)  # said below, in red
+        metrics = run.evaluate(file)
+    if folder is not None:
+        api.RunFolder(folder).write("metrics.json", metrics)
+    if json_file is not None:
+        api.write_atomically(json_file, json.dumps(metrics, indent=1).encode())
+    out.print(report.metrics_page(metrics))
+    if metrics["collapse"]:
+        _fail(metrics["collapse"], 1)

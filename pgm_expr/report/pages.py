@@ -1,0 +1,95 @@
+"""Plain-text pages for the terminal, as Rich renderables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+NAMES = {
+    "story": "this run",
+    "gene_nb": "per-gene NB",
+    "label_nb": "per-label NB, knows the label",
+    "pca": "PCA of as many dimensions",
+}
+
+
+def fit_page(notes: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> str:
+    """What was fitted on what, and how it went."""
+    cells, dims = notes["cells"], notes["dims"]
+    kept = max(history, key=lambda row: (row["beta"] == 1.0, row["validation"]))
+    seconds = sum(row["seconds"] for row in history)
+    return (
+        f"Story {notes['story']} on {sum(cells.values())} cells x {dims['genes']} genes: "
+        f"{cells['train']} for training, {cells['validation']} validation, {cells['test']} test.\n"
+        f"{len(history)} epochs in {seconds:.0f} s; kept epoch {kept['epoch']}, validation ELBO "
+        f"{kept['validation']:.2f} nats per cell."
+    )
+
+
+def metrics_page(metrics: Mapping[str, Any]) -> Group:
+    """The verdict: a table beside baselines, then latent use and draws."""
+    table = Table(title="Held-out cells: log p(x | library), nats per cell", title_justify="left")
+    for name in ("model", "log p", "this run minus it", "probe macro-F1"):
+        table.add_column(name, justify="left" if name == "model" else "right")
+    for row in metrics["table"]:
+        table.add_row(
+            NAMES.get(row["model"], row["model"]),
+            _number(row.get("log_p"), 2),
+            _gap(row),
+            _number(row.get("probe_macro_f1"), 3),
+        )
+    return Group(table, _lines(metrics))
+
+
+def zoo_page(
+    stories: Mapping[str, Any],
+    parts: Mapping[str, Mapping[str, Callable]],
+    objectives: Mapping[str, Callable],
+    refused: Mapping[tuple[str, str], str],
+) -> Group:
+    """Everything that can be combined, by the names the command line takes."""
+    table = Table("kind", "name", "what it is", box=None, pad_edge=False)
+    for name, story in stories.items():
+        module = __import__(story.model.__module__, fromlist=["__doc__"])
+        table.add_row("story", name, _first_line(module))
+    for edge, named in parts.items():
+        for name, part in named.items():
+            table.add_row(edge, name, _first_line(part))
+    for name, made in objectives.items():
+        table.add_row("objective", name, _first_line(made))
+    for pair, reason in refused.items():
+        table.add_row("refused", " + ".join(pair), reason)
+    return Group(table, "\npgm-expr zoo --show vae prints a story and its guide.")
+
+
+def _lines(metrics: Mapping[str, Any]) -> str:
+    fine = metrics["heldout_iwae_2000"]
+    speed = metrics["cells_per_second"]
+    return (
+        f"ELBO {metrics['heldout_elbo']:.2f}, IWAE at K = 500 {metrics['heldout_iwae']:.2f} "
+        f"(standard error over cells {metrics['heldout_iwae_se']:.2f}), at K = 2,000 {fine:.2f}.\n"
+        f"KL {metrics['kl']:.2f} nats per cell, {metrics['active_units']} latent dimensions in "
+        "use.\n"
+        f"Zero rate per gene, mean absolute error: draws from the prior "
+        f"{metrics['zero_rate_mae']:.4f}, from the posterior "
+        f"{metrics['posterior_zero_rate_mae']:.4f}; real against real "
+        f"{metrics['zero_rate_floor']:.4f}."
+        + (f"\nTraining saw {speed:,.0f} cells per second." if speed else "")
+    )
+
+
+def _gap(row: Mapping[str, Any]) -> str:
+    if "story_minus" not in row:
+        return ""
+    return f"{row['story_minus']:+.2f} ± {row['paired_se']:.2f}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
+
+
+def _first_line(thing: object) -> str:
+    return (thing.__doc__ or "").strip().splitlines()[0].replace("[", r"\[")
