@@ -109,7 +109,10 @@ def main():
             seconds = statistics.mean(side.seconds(options.epochs))
             whole = len(adata) // BATCH * BATCH if side.name == Ours.name else len(adata)
             rates[side.name].append(whole / seconds)
-            print(f"turn {turn + 1}: {side.name:16s} {rates[side.name][-1]:8,.0f} cells/s", flush=True)
+            print(
+                f"turn {turn + 1}: {side.name:16s} {rates[side.name][-1]:8,.0f} cells/s",
+                flush=True,
+            )
     ratios = [ours / peer for ours, peer in zip(*rates.values(), strict=True)]
     low, high = min(ratios), max(ratios)
     print(f"ratio {statistics.median(ratios):.2f} ({low:.2f} .. {high:.2f})")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from .guides import VAEGuide
 from .inference.objective import IWAE, MeanField, Objective, Trace
@@ -49,7 +49,7 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
 # What does not go together, and why. Whoever refuses it says the same.
 REFUSED = {("iwae", "free_bits"): "importance weights hold no average KL that could be floored"}
 
-FROM_DATA = ("genes", "batches", "conditions", "labels", "gene_sets", "perturbations")
+FROM_DATA = ("genes", "batches", "conditions", "labels", "gene_sets", "perturbations", "average")
 
 
 def story(name: str) -> Story:
@@ -64,8 +64,10 @@ def objective(name: str) -> Callable[..., Objective]:
     return partial(made, particles=int(particles)) if particles else made
 
 
-def build(story: Story, dims: Mapping[str, int], **options: object) -> tuple[nn.Module, nn.Module]:
-    """Model and guide of a story: `dims` from the data, `options` from the user.
+def build(
+    story: Story, dims: Mapping[str, int | Tensor], **options: object
+) -> tuple[nn.Module, nn.Module]:
+    """Model and guide of a story: `dims` (see `FROM_DATA`) from the data, `options` from the user.
 
     An option named like an edge (`prior`, `likelihood`, `posterior`) is a part: a name of `PARTS`
     or a class; its constructor is filled from dims and options too. Raises ValueError for

@@ -55,9 +55,10 @@ class PPCA(nn.Module):
         return MultivariateNormal(self.mu, self.covariance()).log_prob(x).detach()  # (N,)
 
     def precision(self):
-        return torch.eye(self.loadings.shape[1]) + self.loadings.T @ self.loadings / (
-            2 * self.log_sigma
-        ).exp()
+        return (
+            torch.eye(self.loadings.shape[1])
+            + self.loadings.T @ self.loadings / (2 * self.log_sigma).exp()
+        )
 
     def gain(self):
         """The matrix A with posterior mean A (x - mu)."""

@@ -47,7 +47,7 @@ def fit(
     Parameters
     ----------
     data
-        AnnData in memory, a file (.h5ad, 10x .h5, 10x mtx folder, .csv, .tsv) or a data set's name.
+        AnnData in memory, a file (.h5ad, 10x .h5 or mtx folder, .csv, .tsv), or a data set's name.
     story
         A story's name (`pgm-expr zoo` lists them) or a `Story` of your own.
     layer
@@ -102,7 +102,7 @@ def fit(
         "dims": table.dims,
         **table.notes(),
     }
-    run = assemble(spec, notes, device, seed=plan.seed)
+    run = assemble(spec, notes, device, seed=plan.seed, average=table.average())
     run.table = table
     return train(
         run, plan, folder=RunFolder(out) if out else None, overwrite=overwrite, show=progress

@@ -184,12 +184,22 @@ class Run:
         return {"cells_per_second": seen / sum(later) if later else None}
 
 
-def assemble(story: Story, notes: Mapping[str, Any], device: str, *, seed: int) -> Run:
-    """An untrained run: model and guide built from the notes, initialised by `seed`."""
+def assemble(
+    story: Story,
+    notes: Mapping[str, Any],
+    device: str,
+    *,
+    seed: int = 0,
+    average: Tensor | None = None,
+) -> Run:
+    """An untrained run: model and guide built from the notes, initialised by `seed`.
+
+    `average` (G,) is the composition of the training cells; a run to be loaded needs none.
+    """
     where = _device(device)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model, guide = zoo.build(story, notes["dims"], **notes["options"])
+        model, guide = zoo.build(story, notes["dims"] | {"average": average}, **notes["options"])
     names = ("pgm-expr", "torch", "pyro-ppl", "scanpy", "anndata")
     versions = {"python": platform.python_version()} | {name: version(name) for name in names}
     return Run(story, model.to(where), guide.to(where), {**notes, "versions": versions}, where)
@@ -206,7 +216,7 @@ def load(path: str | Path, story: Story | None = None, *, device: str = "auto") 
         raise ValueError(f"'{path}' is a run of an own story. Pass it: load(path, story=...).")
     if not (folder.path / MODEL).exists():
         raise ValueError(f"'{path}' holds an unfinished run. Repeat its `fit` to resume it.")
-    run = assemble(story or zoo.story(notes["story"]), notes, device, seed=0)
+    run = assemble(story or zoo.story(notes["story"]), notes, device)
     run.notes = notes
     tensors, _ = load_tensors(folder.path / MODEL)
     for name, half in (("model", run.model), ("guide", run.guide)):

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from ..data import (
     Cells,
@@ -55,6 +57,11 @@ class Table:
             "library_quantiles": np.quantile(library, np.linspace(0, 1, QUANTILES)).tolist(),
             "genes": self.cells.genes.tolist(),
         }
+
+    def average(self) -> Tensor:
+        """The composition of the average training cell, (G,), positive."""
+        sums = self.cells.counts[self.split.train].sum(0) + 0.5
+        return torch.as_tensor(sums / sums.sum(), dtype=torch.float32)
 
     @property
     def labels(self) -> np.ndarray | None:

@@ -13,7 +13,7 @@ from . import sparse
 
 
 class NegativeBinomial(TorchDistribution):
-    r"""Counts with mean m = exp(log_mean) and variance m + m^2 / theta, theta = exp(log_dispersion).
+    r"""Counts with mean m = exp(log_mean), theta = exp(log_dispersion), variance m + m^2 / theta.
 
         p(x) = Gamma(x + theta) / (Gamma(theta) x!) (theta / (theta + m))^theta (m / (theta + m))^x
 

@@ -7,7 +7,7 @@ counts (float64, because large terms cancel there), each with its gradient in cl
 The positive formulas use Loader's deviance, which stays accurate where log-gamma functions cancel:
 
     deviance(t) = exp(t) - 1 - t,            so  x * deviance(log(m / x)) = m - x + x log(x / m)
-    stirling(z) = lgamma(z) - (z - 1/2) log z + z - log(2 pi) / 2     the error of Stirling's series
+    stirling(z) = lgamma(z) - (z - 1/2) log z + z - log(2 pi) / 2   the error of Stirling's formula
 
 Loader, Fast and Accurate Computation of Binomial Probabilities, 2000,
 https://www.r-project.org/doc/reports/CLoader-dbinom-2002.pdf

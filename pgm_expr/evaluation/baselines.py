@@ -24,7 +24,7 @@ class Baseline(NamedTuple):
     log_dispersion: Tensor
 
     def log_prob(self, x: Tensor, label: Tensor | None = None) -> Tensor:
-        """log p(x | library, label) of each cell, (N,); label -1 and None use the pooled shares."""
+        """log p(x | library, label) of each cell, (N,); label -1 and None use pooled shares."""
         log_mean = _log_mean(self.log_share, x, label)
         return NegativeBinomial(log_mean, self.log_dispersion).log_prob(x).sum(-1)
 

@@ -1,4 +1,4 @@
-"""One verdict on a fitted story: held-out likelihood, latent use, probes and draws, by baselines."""
+"""One verdict on a fitted story: held-out likelihood, latent use, probes, draws, baselines."""
 
 from __future__ import annotations
 

@@ -27,11 +27,11 @@ class VAEGuide(nn.Module):
         genes: int,
         latent: int = 10,
         hidden: int = 128,
-        dropout: float = 0.1,
+        encoder_dropout: float = 0.3,
         posterior: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.encode = features(genes, hidden, dropout=dropout)
+        self.encode = features(genes, hidden, dropout=encoder_dropout)
         self.posterior = posterior or DiagonalNormal(hidden, latent)
 
     def forward(self, library: Tensor, x: Tensor | None = None) -> None:

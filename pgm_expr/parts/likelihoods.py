@@ -1,8 +1,12 @@
 r"""Likelihoods p(x | eta, library): modules that turn a decoder's output into counts.
 
-Each owns its dispersion and gate and shares one link, a composition of the modelled genes:
+Each owns its dispersion and gate. They share one link: eta is the log fold change of each gene
+against the average cell, and the means are a composition of the modelled genes,
 
-    mean_g = library * softmax(eta)_g,   library = the sum of the counts over those genes
+    mean_g = library * softmax(log average + eta)_g
+
+where `library` is the sum of the counts over those genes and `average` (G,) the composition of
+the training cells, filled from the data (flat where none is given: a plain softmax).
 """
 
 from __future__ import annotations
@@ -14,9 +18,16 @@ from torch import Tensor, nn
 from .. import distributions
 
 
-def log_composition(eta: Tensor, library: Tensor) -> Tensor:
-    """log(library * softmax(eta)): (..., N, G) from eta (..., N, G) and library (N, 1)."""
-    return library.log() + eta.log_softmax(-1)
+class Composition(nn.Module):
+    """The link: call(eta (..., N, G), library (N, 1)) -> log means (..., N, G)."""
+
+    def __init__(self, genes: int, average: Tensor | None = None) -> None:
+        super().__init__()
+        flat = torch.full((genes,), 1 / genes)
+        self.register_buffer("log_average", (flat if average is None else average).log())
+
+    def forward(self, eta: Tensor, library: Tensor) -> Tensor:
+        return library.log() + (self.log_average + eta).log_softmax(-1)
 
 
 class NegativeBinomial(nn.Module):
@@ -25,29 +36,32 @@ class NegativeBinomial(nn.Module):
     call(eta (..., N, G), library (N, 1)) -> event shape (G,).
     """
 
-    def __init__(self, genes: int) -> None:
+    def __init__(self, genes: int, average: Tensor | None = None) -> None:
         super().__init__()
+        self.log_mean = Composition(genes, average)
         self.log_dispersion = nn.Parameter(torch.zeros(genes))  # (G,)
 
     def forward(self, eta: Tensor, library: Tensor) -> TorchDistribution:
-        log_mean = log_composition(eta, library)
+        log_mean = self.log_mean(eta, library)
         return distributions.NegativeBinomial(log_mean, self.log_dispersion).to_event(1)
 
 
 class ZeroInflatedNB(nn.Module):
-    """x_g ~ NB(mean_g, theta_g), set to 0 with probability sigmoid(gate_logits_g): technical zeros.
+    """x_g ~ NB(mean_g, theta_g), set to 0 with probability sigmoid(gate_logits_g).
 
     call(eta (..., N, G), library (N, 1)) -> event shape (G,). mean_g is that of the NB part.
     """
 
-    def __init__(self, genes: int) -> None:
+    def __init__(self, genes: int, average: Tensor | None = None) -> None:
         super().__init__()
+        self.log_mean = Composition(genes, average)
         self.log_dispersion = nn.Parameter(torch.zeros(genes))  # (G,)
         self.gate_logits = nn.Parameter(torch.full((genes,), -3.0))  # (G,)
 
     def forward(self, eta: Tensor, library: Tensor) -> TorchDistribution:
+        log_mean = self.log_mean(eta, library)
         return distributions.ZeroInflatedNegativeBinomial(
-            log_composition(eta, library), self.log_dispersion, self.gate_logits
+            log_mean, self.log_dispersion, self.gate_logits
         ).to_event(1)
 
 
@@ -57,9 +71,9 @@ class PoissonCounts(nn.Module):
     call(eta (..., N, G), library (N, 1)) -> event shape (G,).
     """
 
-    def __init__(self, genes: int) -> None:
+    def __init__(self, genes: int, average: Tensor | None = None) -> None:
         super().__init__()
-        self.genes = genes
+        self.log_mean = Composition(genes, average)
 
     def forward(self, eta: Tensor, library: Tensor) -> TorchDistribution:
-        return distributions.Poisson(log_composition(eta, library)).to_event(1)
+        return distributions.Poisson(self.log_mean(eta, library)).to_event(1)

@@ -107,7 +107,9 @@ def test_zinb():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_corners_are_finite(dtype):
-    corners = itertools.product([0, 1, 1_000_000], [-200.0, -30.0, 1e8], [1e-8, 1e8], [-40.0, 40.0])
+    corners = itertools.product(
+        [0, 1, 1_000_000], [-200.0, -30.0, 1e8], [1e-8, 1e8], [-40.0, 40.0]
+    )
     points = torch.tensor(list(corners), dtype=dtype)
     x, log_mean = points[:, 0], torch.where(points[:, 1] > 0, points[:, 1].log(), points[:, 1])
     parameters = [log_mean, points[:, 2].log(), points[:, 3]]

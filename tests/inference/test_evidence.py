@@ -79,7 +79,9 @@ def test_shared_site_with_its_posterior_gives_the_evidence(shared, stories, obje
 
 
 def minibatches(shared, size=2):
-    return [{name: t[i : i + size] for name, t in shared.batch.items()} for i in range(0, 10, size)]
+    parts = {name: column.split(size) for name, column in shared.batch.items()}
+    rows = zip(*parts.values(), strict=True)
+    return [dict(zip(parts, row, strict=True)) for row in rows]
 
 
 @pytest.mark.parametrize("objective", [Trace, IWAE])

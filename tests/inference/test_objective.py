@@ -369,10 +369,12 @@ def test_reparameterised_gradient(float64):
     objective(library=torch.ones(n, 1), x=x.expand(n, 1)).backward()
     ours = -n * torch.cat([loc.grad, scale.grad], 1)  # one draw a cell: (n, 2)
     h = 1e-5
-    exact = torch.stack([
-        elbo(m + h, s, x) - elbo(m - h, s, x),
-        elbo(m, s + h, x) - elbo(m, s - h, x),
-    ]) / (2 * h)
+    exact = torch.stack(
+        [
+            elbo(m + h, s, x) - elbo(m - h, s, x),
+            elbo(m, s + h, x) - elbo(m, s - h, x),
+        ]
+    ) / (2 * h)
     error = ours.std(0) / n**0.5
     assert ((ours.mean(0) - exact).abs() < 4 * error).all() and (error < 0.05).all()
     noise = torch.randn(n)
