@@ -15,6 +15,7 @@ from pgm_expr.parts import (
 )
 
 GENES, LATENT, FEATURES = 5, 3, 4
+AVERAGE = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.05])
 
 
 def nothing(*shape):
@@ -33,9 +34,9 @@ def decoded(*shape):
 PARTS = {
     "StandardNormal": (lambda: StandardNormal(LATENT), nothing, LATENT),
     "DiagonalNormal": (lambda: DiagonalNormal(FEATURES, LATENT), features, LATENT),
-    "NegativeBinomial": (lambda: NegativeBinomial(GENES), decoded, GENES),
-    "ZeroInflatedNB": (lambda: ZeroInflatedNB(GENES), decoded, GENES),
-    "PoissonCounts": (lambda: PoissonCounts(GENES), decoded, GENES),
+    "NegativeBinomial": (lambda: NegativeBinomial(GENES, AVERAGE), decoded, GENES),
+    "ZeroInflatedNB": (lambda: ZeroInflatedNB(GENES, AVERAGE), decoded, GENES),
+    "PoissonCounts": (lambda: PoissonCounts(GENES, AVERAGE), decoded, GENES),
 }
 COUNTS = ["NegativeBinomial", "ZeroInflatedNB", "PoissonCounts"]
 
@@ -112,7 +113,20 @@ def test_means_of_a_softmax_link_share_out_the_library(float64, name, shape):
         kept = 1 - part.gate_logits.sigmoid()
     totals = (d.mean / kept).sum(-1)
     assert torch.allclose(totals, library.squeeze(-1).expand(shape), rtol=1e-12)
-    assert torch.allclose(d.mean / kept, library * eta.exp() / eta.exp().sum(-1, keepdim=True))
+    change = AVERAGE * eta.exp()
+    assert torch.allclose(d.mean / kept, library * change / change.sum(-1, keepdim=True))
+
+
+@pytest.mark.parametrize("kind", [NegativeBinomial, ZeroInflatedNB, PoissonCounts])
+def test_without_an_average_the_link_is_a_softmax(kind):
+    """And with one, eta = 0 is the average cell."""
+    eta, library = decoded(7)
+    part, known = kind(GENES), kind(GENES, AVERAGE)
+    for module in (part, known):
+        if kind is ZeroInflatedNB:
+            module.gate_logits.data.fill_(-50.0)
+    assert torch.allclose(part(eta, library).mean, library * eta.softmax(-1), rtol=1e-5)
+    assert torch.allclose(known(0 * eta, library).mean, library * AVERAGE, rtol=1e-5)
 
 
 def test_a_dispersion_is_of_its_gene(float64):

@@ -15,7 +15,7 @@ Batch = Mapping[str, Tensor]
 
 @torch.no_grad()
 def draw_prior(model: nn.Module, batches: Iterable[Batch]) -> Tensor:
-    """Counts x ~ p(x | library, ...) with latents from the prior, a cell for each given, (N, G)."""
+    """Counts x ~ p(x | library, ...), latents from the prior, one cell for each given, (N, G)."""
     model.eval()
     return torch.cat([call(model, _without_counts(batch)) for batch in batches])
 

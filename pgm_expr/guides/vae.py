@@ -27,7 +27,7 @@ class VAEGuide(nn.Module):
         genes: int,
         latent: int = 10,
         hidden: int = 128,
-        encoder_dropout: float = 0.3,
+        encoder_dropout: float = 0.2,
         posterior: nn.Module | None = None,
     ) -> None:
         super().__init__()

@@ -38,8 +38,8 @@ class Plan:
     """
 
     epochs: int = 400
-    batch_size: int = 128
-    learning_rate: float = 1e-3
+    batch_size: int = 64
+    learning_rate: float = 2e-3
     weight_decay: float = 1.0
     warmup_epochs: int = 20
     patience: int = 40

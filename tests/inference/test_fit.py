@@ -16,6 +16,7 @@ from pgm_expr.inference.objective import IWAE, MeanField, Trace
 from pgm_expr.inference.schedule import warmup
 
 engine = importlib.import_module("pgm_expr.inference.fit")
+TINY = 1e-12  # lost in the rounding of any weight
 PLAN = Plan(epochs=8, learning_rate=1e-2, warmup_epochs=3, patience=40)
 SETTINGS = [
     "validate_infer",
@@ -52,6 +53,27 @@ def planned(**changes):
     return Plan(**{**vars(PLAN), **changes})
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_size": 1.5},
+        {"learning_rate": 0.0},
+        {"patience": "4"},
+        {"seed": -1},
+        {"weight_decay": float("nan")},
+        {"learning_rate": float("nan")},
+        {"epochs": True},
+    ],
+    ids=str,
+)
+def test_a_plan_refuses_what_no_training_can_do(wrong):
+    (name,) = wrong
+    with pytest.raises(ValueError, match=f"^{name} must be a .*number of at least") as caught:
+        Plan(**wrong)
+    assert "\n" not in str(caught.value)
+
+
 def test_yields_one_documented_row_an_epoch(start, table):
     rows = list(run(start(), table))
     assert [row["epoch"] for row in rows] == list(range(8))
@@ -62,9 +84,9 @@ def test_yields_one_documented_row_an_epoch(start, table):
 
 
 def test_row_holds_the_loss_and_the_bound(start, table):
-    """With nothing learned, train is the mean loss over steps and validation minus its mean."""
+    """With next to nothing learned, train is the mean loss over steps and validation minus its mean."""
     objective = start()
-    (row,) = run(objective, table, planned(epochs=1, learning_rate=0.0, warmup_epochs=0))
+    (row,) = run(objective, table, planned(epochs=1, learning_rate=TINY, warmup_epochs=0))
     torch.manual_seed(0)
     exact = [objective.train()(**batch).item() for batch in table.batches(0) for _ in range(200)]
     assert row["train"] == pytest.approx(sum(exact) / len(exact), abs=0.5)
@@ -99,7 +121,7 @@ def test_seed_and_epoch_decide_order_and_noise(start, table):
         seeds.append(seed)
         return [table.columns]  # always the same batch: only noise can differ
 
-    still = planned(learning_rate=0.0, warmup_epochs=0, epochs=4, patience=9)
+    still = planned(learning_rate=TINY, warmup_epochs=0, epochs=4, patience=9)
     losses = {}
     for seed in (0, 1):
         seeds.clear()
@@ -182,12 +204,15 @@ def batches(seed):
     order = torch.randperm(32, generator=torch.Generator().manual_seed(seed))
     return ({name: t[rows] for name, t in batch.items()} for rows in order.split(16))
 
+def pair():
+    return VAE(8, latent=2, hidden=8), VAEGuide(8, latent=2, hidden=8)
+
 def child(folder):
     folder.mkdir(exist_ok=True)
     pid = os.fork()
     if pid:
         return pid
-    objective = MeanField(VAE(8, 2, 8), VAEGuide(8, 2, 8), cells=32)
+    objective = MeanField(*pair(), cells=32)
     plan = Plan(epochs=EPOCHS, warmup_epochs=20, patience=EPOCHS)
     history = list(fit(objective, batches, lambda: [batch], plan, folder=folder,
                        checkpoint_seconds=0))
@@ -195,7 +220,7 @@ def child(folder):
     save_tensors(folder / "final.safetensors", objective.state_dict() | {"history": bounds})
     os._exit(0)
 
-list(fit(MeanField(VAE(8, 2, 8), VAEGuide(8, 2, 8), cells=32), batches, lambda: [batch],
+list(fit(MeanField(*pair(), cells=32), batches, lambda: [batch],
          Plan(epochs=1)))  # torch imports the rest of itself now, not in each child
 started = time.monotonic()
 assert os.waitpid(child(out / "whole"), 0)[1] == 0
@@ -301,14 +326,14 @@ def test_beta_rises_to_exactly_one(start, table):
 
 
 def test_selection_is_on_the_untempered_bound(start, table):
-    """At learning rate 0 the bound stays, while the tempered loss moves with beta."""
-    rows = list(run(start(), table, planned(learning_rate=0.0)))
+    """Where nothing is learned the bound stays, while the tempered loss moves with beta."""
+    rows = list(run(start(), table, planned(learning_rate=TINY)))
     assert len({row["validation"] for row in rows}) == 1
 
 
 def test_weight_decay_is_for_matrices_alone(start, table):
     """One step from the same state: matrices differ by lr * decay * weight, vectors not at all."""
-    plan = dict(epochs=1, warmup_epochs=0, learning_rate=0.01)
+    plan = dict(epochs=1, warmup_epochs=0, learning_rate=TINY1)
 
     def one_batch(_):
         return [table.columns]
@@ -385,7 +410,7 @@ def test_finds_the_evidence_of_the_best_ppca(stories):
         return ({name: t[rows] for name, t in columns.items()} for rows in order.split(100))
 
     objective = MeanField(stories.PPCA(), stories.DiagonalGuide(), cells=400, particles=2)
-    plan = Plan(epochs=300, learning_rate=0.02, weight_decay=0.0, warmup_epochs=5, patience=300)
+    plan = Plan(epochs=300, learning_rate=TINY2, weight_decay=0.0, warmup_epochs=5, patience=300)
     rows = list(fit(objective, batches, lambda: [columns] * 5, plan))
     evidence = objective.model.evidence(x).mean().item()
     assert evidence < best + 1e-4
