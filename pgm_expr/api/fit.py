@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,7 @@ def fit(
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    checkpoint_seconds: float = 10.0,
     **options: Any,
 ) -> Run:
     """Train a story on raw counts and return the run.
@@ -67,7 +68,7 @@ def fit(
         `auto` (CUDA where present), `cpu`, `cuda`, ...
     out
         Folder of the run. An unfinished run of the same settings there is resumed, exactly; a
-        finished one is refused unless `overwrite`.
+        finished one is refused unless `overwrite`. Progress is saved every `checkpoint_seconds`.
     options
         Fields of `Plan` (`epochs`, `seed`, `batch_size`, `learning_rate`, ...) and options of the
         story (`latent=20`, `likelihood="zinb"`).
@@ -104,32 +105,39 @@ def fit(
     }
     run = assemble(spec, notes, device, seed=plan.seed, average=table.average())
     run.table = table
-    return train(
-        run, plan, folder=RunFolder(out) if out else None, overwrite=overwrite, show=progress
-    )
+    folder = RunFolder(out) if out else None
+    rows = train(run, plan, folder, overwrite=overwrite, checkpoint_seconds=checkpoint_seconds)
+    run.history = list(report.bar(rows, plan.epochs, show=progress))
+    if folder:
+        run.save(folder.path)
+    run.warn_of_collapse()
+    return run
 
 
-def train(run: Run, plan: Plan, *, folder: RunFolder | None, overwrite: bool, show: bool) -> Run:
-    """Train an assembled run in place, and write it to its folder."""
+def train(
+    run: Run,
+    plan: Plan,
+    folder: RunFolder | None = None,
+    *,
+    overwrite: bool = False,
+    checkpoint_seconds: float = 10.0,
+) -> Iterator[dict]:
+    """Train an assembled run in place; yields the rows of its history."""
     cells, split = run.table.cells.to(run.device), run.table.split
-    objective = run.objective(cells=len(split.train)).to(run.device)
+    objective = run.objective(cells=len(split.train))
     objective.check(cells.rows(split.train[:2]))
     if folder:
         folder.refuse_unless_free(run.notes, overwrite)
         folder.begin(run.notes, overwrite)
-    rows = inference.fit(
+    yield from inference.fit(
         objective,
         lambda order: epoch(cells, split.train, plan.batch_size, order),
         lambda: sweep(cells, split.validation, SWEEP),
         plan,
         folder=folder and folder.path,
+        checkpoint_seconds=checkpoint_seconds,
     )
-    run.history = list(report.bar(rows, plan.epochs, show=show))
     objective.eval()
-    if folder:
-        run.save(folder.path)
-    run.warn_of_collapse()
-    return run
 
 
 def make_plan(settings: Mapping[str, Any], cells: int) -> Plan:

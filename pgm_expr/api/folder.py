@@ -45,6 +45,8 @@ class RunFolder:
     def begin(self, notes: Mapping[str, Any], overwrite: bool) -> None:
         """Make the folder ready for a new run, or leave it as it is for one to resume."""
         self.path.mkdir(parents=True, exist_ok=True)
+        for partial in self.path.glob(".*-*"):  # of a write that was killed
+            partial.unlink()
         if self._has(STORY) and not overwrite:
             return
         for name in ARTEFACTS:

@@ -11,6 +11,8 @@ from torch.nn.functional import softplus
 
 from . import sparse
 
+TABLE = 8  # positive counts up to here are looked up: nearly all of them in single cells
+
 
 class NegativeBinomial(TorchDistribution):
     r"""Counts with mean m = exp(log_mean), theta = exp(log_dispersion), variance m + m^2 / theta.
@@ -65,23 +67,30 @@ class NegativeBinomial(TorchDistribution):
 
 
 class _LogProb(torch.autograd.Function):
-    """log p(x) and its gradient in (log_mean, log_dispersion); all arguments of one shape."""
+    """log p(x) and its gradient in (log_mean, log_dispersion); all arguments of one shape.
+
+    The formula at 0 is dense; small positive counts add a looked-up term to it, and large ones
+    are written over it.
+    """
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, log_mean: Tensor, log_dispersion: Tensor) -> Tensor:
-        logits = log_mean - log_dispersion
         theta = sparse.distinct(log_dispersion).exp()
-        value = -theta * softplus(logits, threshold=40)  # log p(0)
-        where = sparse.positive(x)
-        entries = _Positive(where, x, log_mean, log_dispersion)
-        if any(ctx.needs_input_grad):
-            by_mean = -theta * torch.sigmoid(logits)
-            by_dispersion = value - by_mean
-            mean_part, dispersion_part = entries.gradient()
-            sparse.place(by_mean, where, mean_part, x)
-            sparse.place(by_dispersion, where, dispersion_part, x)
-            ctx.save_for_backward(by_mean, by_dispersion)
-        return sparse.place(value, where, entries.log_prob(), x)
+        small, large = _small_and_large(x, theta)
+        logits = log_mean - log_dispersion
+        log_gain = softplus(logits, threshold=40)  # log(1 + m / theta)
+        added = _at_small(small, x, log_mean, log_dispersion, log_gain)
+        value = log_gain.mul_(-theta)  # in place: fresh memory costs more than arithmetic here
+        by_mean = logits.sigmoid_().mul_(-theta)
+        dense = value, by_mean, value - by_mean
+        for whole, term in zip(dense, added, strict=True):
+            whole.view(-1).index_add_(0, small, term)
+        if len(large):
+            exact = _at_large(large, x, log_mean, log_dispersion)
+            dense = [sparse.place(d, large, e, x) for d, e in zip(dense, exact, strict=True)]
+        value, by_mean, by_dispersion = dense
+        ctx.save_for_backward(by_mean, by_dispersion)
+        return value
 
     @staticmethod
     @once_differentiable
@@ -90,44 +99,66 @@ class _LogProb(torch.autograd.Function):
         return None, grad * by_mean, grad * by_dispersion
 
 
-class _Positive:
-    """The formulas at x > 0, in float64, with terms of the size of the result whatever theta.
+def _small_and_large(x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
+    """Flat positions of the positive counts: those worth a table, and the others."""
+    where = sparse.positive(x)
+    worth = x.device.type == "cpu" and theta.numel() * TABLE <= 4 * len(where)
+    return sparse.divide(x, where, TABLE if worth else 0)
+
+
+def _at_small(
+    where: Tensor, x: Tensor, log_mean: Tensor, log_dispersion: Tensor, log_gain: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What counts of 1 .. TABLE add to log p(0) and to its gradient, in the parameters' dtype.
+
+    log p(x) - log p(0) = sum_{j<x} log((1 + j / theta) / (j + 1)) + x log(m / (1 + m / theta))
+    """
+    theta = sparse.distinct(log_dispersion).double().exp().view(1, -1)
+    steps = torch.arange(TABLE, dtype=torch.double, device=x.device).view(-1, 1)
+    ratio = steps / theta  # (TABLE, theta.numel())
+    rising = (torch.log1p(ratio) - (steps + 1).log()).cumsum(0).to(x.dtype)
+    digammas = (1 / (1 + ratio)).cumsum(0).to(x.dtype)
+    count = x.reshape(-1)[where]
+    row = (count.long() - 1) * theta.numel() + sparse.owner(log_dispersion, where)
+    log_mean, log_gain = log_mean.reshape(-1)[where], log_gain.view(-1)[where]
+    logits = log_mean - log_dispersion.expand_as(x).reshape(-1)[where]
+    by_mean = count * torch.sigmoid(-logits)
+    value = rising.view(-1)[row] + count * (log_mean - log_gain)
+    return value, by_mean, digammas.view(-1)[row] - by_mean
+
+
+def _at_large(
+    where: Tensor, x: Tensor, log_mean: Tensor, log_dispersion: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """log p(x) and its gradient at any x > 0, in float64, accurate whatever theta and x.
 
     With t = log(m / x) and u = log((m + theta) / (x + theta)):
 
         log p(x) = x t - (x + theta) u - log(2 pi x (x + theta) / theta) / 2
                    + stirling(x + theta) - stirling(theta) - stirling(x)
     """
+    x, log_mean = (tensor.reshape(-1)[where].double() for tensor in (x, log_mean))
+    gene = sparse.owner(log_dispersion, where)
+    each = sparse.distinct(log_dispersion).double().exp().view(-1)
+    theta, mean, log_x = each[gene], log_mean.exp(), x.log()
+    total = x + theta
+    shift = (mean - x) / total
+    u = _log_ratio(shift, (mean + theta) / total)
+    near = total * sparse.deviance(u) - x * sparse.deviance(log_mean - log_x)
+    apart = -x * torch.log1p(-shift * theta / mean) - theta * u  # log1p(...) is u - t
+    value = (
+        torch.where((log_mean - log_x).abs() < 1, near, apart)
+        - 0.5 * (log_x + (total / theta).log())
+        - sparse.HALF_LOG_TWO_PI
+        + sparse.stirling(total)
+        - sparse.stirling(each)[gene]
+        - sparse.stirling(x)
+    )
+    by_mean = (x - mean) * theta / (mean + theta)
+    change = sparse.digamma_tail(total) - sparse.digamma_tail(each)[gene] - u
+    return value, by_mean, theta * change - by_mean
 
-    def __init__(
-        self, where: tuple[Tensor, ...], x: Tensor, log_mean: Tensor, log_dispersion: Tensor
-    ) -> None:
-        theta = sparse.distinct(log_dispersion).double().exp()
 
-        def gather(parameter: Tensor) -> Tensor:
-            return parameter.expand_as(x)[where]
-
-        self.x, self.log_mean = gather(x).double(), gather(log_mean).double()
-        self.theta, self.stirling = gather(theta), gather(sparse.stirling(theta))
-        self.tail = gather(sparse.digamma_tail(theta))
-        self.mean, self.total = self.log_mean.exp(), self.x + self.theta
-        self.shift = (self.mean - self.x) / self.total
-        far = ((self.mean + self.theta) / self.total).log()
-        self.log_ratio = torch.where(
-            self.shift.abs() < 0.5, torch.log1p(self.shift.clamp(min=-0.5)), far
-        )
-
-    def log_prob(self) -> Tensor:
-        x, theta, total = self.x, self.theta, self.total
-        log_x = x.log()
-        log_rate = self.log_mean - log_x
-        near = total * sparse.deviance(self.log_ratio) - x * sparse.deviance(log_rate)
-        share = -torch.log1p(-self.shift * theta / self.mean)  # log_rate - log_ratio
-        power = torch.where(log_rate.abs() < 1, near, x * share - theta * self.log_ratio)
-        width = 0.5 * (log_x + (total / theta).log()) + sparse.HALF_LOG_TWO_PI
-        return power - width + sparse.stirling(total) - self.stirling - sparse.stirling(x)
-
-    def gradient(self) -> tuple[Tensor, Tensor]:
-        by_mean = (self.x - self.mean) * self.theta / (self.mean + self.theta)
-        change = sparse.digamma_tail(self.total) - self.tail - self.log_ratio
-        return by_mean, self.theta * change - by_mean
+def _log_ratio(shift: Tensor, ratio: Tensor) -> Tensor:
+    """log(ratio) for ratio = 1 + shift, through log1p where it is near 1."""
+    return torch.where(shift.abs() < 0.5, torch.log1p(shift.clamp(min=-0.5)), ratio.log())

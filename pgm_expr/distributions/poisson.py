@@ -59,7 +59,7 @@ class _LogProb(torch.autograd.Function):
         mean = log_mean.exp()
         ctx.save_for_backward(x, mean)
         where = sparse.positive(x)
-        count, rate = x[where].double(), log_mean[where].double()
+        count, rate = (tensor.reshape(-1)[where].double() for tensor in (x, log_mean))
         values = -count * sparse.deviance(rate - count.log()) - 0.5 * count.log()
         values = values - sparse.HALF_LOG_TWO_PI - sparse.stirling(count)
         return sparse.place(-mean, where, values, x)

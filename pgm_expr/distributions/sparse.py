@@ -24,26 +24,42 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 SERIES_FROM = 16.0  # the five-term series below is exact to 1e-17 from here
 
 
-def positive(x: Tensor) -> tuple[Tensor, ...]:
-    """Positions of the positive counts, or of all of them on an accelerator.
+def positive(x: Tensor) -> Tensor:
+    """Flat positions of the positive counts, or of all counts on an accelerator.
 
     There a shape that depends on the data would force a synchronisation, and lgamma is cheap.
     """
-    chosen = x if x.device.type == "cpu" else torch.ones_like(x)
-    return chosen.nonzero(as_tuple=True)
+    if x.device.type != "cpu":
+        return torch.arange(x.numel(), device=x.device)
+    return (x.reshape(-1) > 0).nonzero().squeeze(-1)
 
 
-def place(dense: Tensor, where: tuple[Tensor, ...], values: Tensor, x: Tensor) -> Tensor:
-    """Write `values` into `dense` at the positions `where`, as far as `x` > 0 there."""
+def divide(x: Tensor, where: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """The positions among `where` of counts up to `most`, and of those beyond."""
+    small = x.reshape(-1)[where] <= most
+    return where[small], where[~small]
+
+
+def place(dense: Tensor, where: Tensor, values: Tensor, x: Tensor) -> Tensor:
+    """Write `values` into `dense` at the flat positions `where`, as far as `x` > 0 there."""
     values = values.to(dense.dtype)
     if x.device.type != "cpu":
         return torch.where(x > 0, values.view_as(dense), dense)
-    return dense.index_put_(where, values)
+    return dense.view(-1).index_copy_(0, where, values).view_as(dense)
 
 
 def distinct(parameter: Tensor) -> Tensor:
     """The entries of an expanded tensor without its repetitions: (G,) parameters stay (1, G)."""
     return parameter[tuple(slice(None if step else 1) for step in parameter.stride())]
+
+
+def owner(parameter: Tensor, where: Tensor) -> Tensor:
+    """For each flat position, the flat position in `distinct(parameter)` it is expanded from."""
+    entries = distinct(parameter)
+    if entries.numel() == parameter.shape[-1]:  # one a gene, the usual case
+        return where % entries.numel()
+    numbers = torch.arange(entries.numel(), device=where.device).view(entries.shape)
+    return numbers.expand(parameter.shape).reshape(-1)[where]
 
 
 def deviance(t: Tensor) -> Tensor:

@@ -1,0 +1,215 @@
+"""What `fit` takes, what decides its weights, and what it leaves as it was."""
+
+import numpy as np
+import pytest
+import torch
+
+import pgm_expr
+from pgm_expr import Story, simulate
+from pgm_expr.api.fit import make_plan
+from pgm_expr.guides import VAEGuide
+from pgm_expr.inference import PosteriorCollapse, Trace
+from pgm_expr.models import VAE
+
+pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")  # of two epochs
+
+SMALL = dict(latent=2, hidden=8, epochs=2, progress=False)
+
+
+@pytest.fixture(scope="module")
+def adata():
+    truth = simulate.simulate(60, 20, seed=0, types=2, batches=2, median_library=2000.0)
+    return truth.to_anndata()
+
+
+def fit(data, *positional, **options):
+    return pgm_expr.fit(data, *positional, **SMALL | options)
+
+
+def weights(run):
+    return torch.cat([p.flatten() for half in (run.model, run.guide) for p in half.parameters()])
+
+
+def bounds(run):
+    return [(row["train"], row["validation"]) for row in run.history]
+
+
+def test_a_file_is_the_data_in_memory(adata, tmp_path):
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    runs = [fit(source) for source in (adata, tmp_path / "cells.h5ad", str(tmp_path / "cells.h5ad"))]
+    for run in runs[1:]:
+        assert torch.equal(weights(run), weights(runs[0]))
+        assert run.notes["source"]["hash"] == runs[0].notes["source"]["hash"]
+    named = [run.notes["source"]["data"] for run in runs]
+    assert named == [None, *[str(tmp_path / "cells.h5ad")] * 2]
+
+
+def test_a_data_set_by_name():
+    run = fit("pbmc68k_reduced", labels_key="bulk_labels", n_top_genes=50)
+    assert run.notes["source"]["data"] == "pbmc68k_reduced" and run.notes["dims"]["genes"] == 50
+    assert run.notes["cells"] == {"train": 504, "validation": 56, "test": 140}
+    assert len(run.history) == 2 and np.isfinite(bounds(run)).all()
+
+
+def test_a_layer_holds_the_counts(adata):
+    moved = adata.copy()
+    moved.layers["umi"], moved.X = moved.X.copy(), moved.X.log1p()
+    assert torch.equal(weights(fit(moved, layer="umi")), weights(fit(adata)))
+    with pytest.raises(ValueError, match="umi"):
+        fit(moved)
+
+
+def test_options_reach_story_plan_and_objective(adata):
+    run = fit(
+        adata, objective="iwae-3", likelihood="zinb", latent=3, batch_size=16, learning_rate=0.01
+    )
+    assert run.notes["options"] == {"likelihood": "zinb", "latent": 3, "hidden": 8}
+    assert type(run.model.likelihood).__name__ == "ZeroInflatedNB"
+    assert run.notes["plan"]["batch_size"] == 16 and run.notes["plan"]["learning_rate"] == 0.01
+    objective = run.objective(cells=5)
+    assert (type(objective).__name__, objective.particles, objective.cells) == ("IWAE", 3, 5)
+    assert not run.model.training and not run.guide.training
+
+
+def test_training_raises_the_bound(adata):
+    run = fit(adata, epochs=40, learning_rate=0.01, warmup_epochs=0, weight_decay=0.0)
+    history = [row["validation"] for row in run.history]
+    assert max(history) > history[0] + 5
+    batch = run.table.cells.rows(run.table.split.validation)
+    torch.manual_seed(1)
+    kept = np.mean([run.objective().eval().per_cell(**batch).mean().item() for _ in range(50)])
+    assert kept == pytest.approx(max(history), abs=3)
+
+
+def test_the_seed_decides_the_weights(adata):
+    first, again, other = (weights(fit(adata, seed=seed)) for seed in (3, 3, 4))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_the_split_has_a_seed_of_its_own(adata):
+    def tests(**seeds):
+        return fit(adata, **seeds).table.split.test.tolist()
+
+    default = tests()
+    assert default == tests(seed=9) == np.random.default_rng(0).permutation(60)[:12].tolist()
+    assert default != tests(split_seed=1)
+    assert tests(split_seed=1) == np.random.default_rng(1).permutation(60)[:12].tolist()
+
+
+def test_whole_groups_are_split(adata):
+    grouped = adata.copy()
+    grouped.obs["donor"] = [f"d{n % 6}" for n in range(60)]
+    split = fit(grouped, split_key="donor").table.split
+    donors = [set(part % 6) for part in (split.train, split.validation, split.test)]
+    assert sum(map(len, donors)) == 6 == len(set.union(*donors))
+
+
+def test_labels_and_batches_do_not_change_a_story_without_them(adata):
+    plain = fit(adata)
+    told = fit(adata, labels_key="type", batch_key="batch", categorical_covariate_keys=["batch"])
+    assert torch.equal(weights(told), weights(plain)) and bounds(told) == bounds(plain)
+    assert told.notes["dims"] == {"genes": 20, "labels": 2, "batches": 2, "conditions": 3}
+
+
+def test_nothing_of_the_caller_is_changed(adata):
+    """Generators, the data, Pyro's parameter store, validation and gradients."""
+    import pyro
+
+    before = adata.copy()
+    torch.manual_seed(11), np.random.seed(11)
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    switches = (torch.is_grad_enabled(), pyro.settings.get())
+    fit(adata, labels_key="type")
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    assert (np.random.get_state()[1] == numpy_state).all()
+    assert (torch.is_grad_enabled(), pyro.settings.get()) == switches
+    assert not dict(pyro.get_param_store())
+    assert (adata.X != before.X).nnz == 0 and list(adata.obsm) == list(before.obsm)
+    assert adata.obs.equals(before.obs)
+
+
+@pytest.mark.parametrize(
+    "settings, cells, epochs",
+    [
+        ({}, 12_800, 60),  # 6,000 steps of 128
+        ({}, 128, 1000),  # at most
+        ({}, 50, 1000),  # a batch is never more than the cells
+        ({}, 1_000_000, 50),  # at least
+        ({"batch_size": 256}, 12_800, 120),
+        ({"epochs": 7}, 12_800, 7),
+        ({"epochs": None, "seed": None, "batch_size": None}, 12_800, 60),
+    ],
+)
+def test_epochs_make_about_as_many_steps(settings, cells, epochs):
+    plan = make_plan(settings, cells)
+    assert plan.epochs == epochs and plan.seed == 0
+    assert plan.batch_size == (settings.get("batch_size") or 128)
+
+
+def test_a_collapsed_fit_warns(adata):
+    """The gate fires on a guide that two epochs hardly taught; a trained one is silent."""
+    with pytest.warns(PosteriorCollapse, match="posterior collapse: KL is 0"):
+        fit(adata, learning_rate=1e-9)
+
+
+@pytest.mark.filterwarnings("error:posterior collapse")
+def test_a_fit_that_uses_its_latent_is_silent():
+    truth = simulate.simulate(200, 40, seed=1, types=3, median_library=5000.0)
+    run = fit(truth.to_anndata(), latent=4, hidden=32, epochs=150, warmup_epochs=10,
+              learning_rate=5e-3)
+    assert len(run.history) <= 150
+
+
+class Sparse(VAE):
+    """A user's model: another decoder width by another name."""
+
+    def __init__(self, genes, average=None, latent=2, width=8):
+        super().__init__(genes, average, latent, width)
+
+
+class SparseGuide(VAEGuide):
+    def __init__(self, genes, latent=2, width=8):
+        super().__init__(genes, latent, width)
+
+
+def test_a_story_of_ones_own(adata):
+    story = Story(model=Sparse, guide=SparseGuide, objective=Trace)
+    run = pgm_expr.fit(adata, story, epochs=2, width=5, progress=False)
+    assert run.notes["story"] == "own" and run.notes["options"] == {"width": 5}
+    assert run.model.decode[0].out_features == 5 and type(run.objective()) is Trace
+    assert run.embed(adata).shape == (60, 2) and "X_pgm_own" in adata.obsm
+    del adata.obsm["X_pgm_own"]
+
+
+WRONG = {
+    "story": (dict(story="vea"), ["'vea'", "'vae'"]),
+    "option": (dict(latnt=3), ["'latnt'", "'latent'"]),
+    "plan": (dict(learning_rate=-1.0), ["learning_rate", "-1"]),
+    "misspelt plan": (dict(epoch=3), ["'epoch'"]),
+    "half an epoch": (dict(epochs=2.5), ["epochs", "2.5"]),
+    "float of epochs": (dict(epochs=3.0), ["epochs", "3.0"]),
+    "endless epochs": (dict(epochs=float("inf")), ["epochs", "inf"]),
+    "text for a size": (dict(batch_size="a"), ["batch_size", "'a'"]),
+    "part": (dict(likelihood="znb"), ["'znb'", "'zinb'"]),
+    "objective": (dict(objective="mean-feild"), ["'mean-feild'", "'mean-field'"]),
+    "device": (dict(device="gpu9"), ["'gpu9'", "auto"]),
+    "layer": (dict(layer="counts"), ["counts"]),
+    "label": (dict(labels_key="typ"), ["'typ'", "'type'"]),
+    "batch": (dict(batch_key="plate"), ["'plate'"]),
+    "split": (dict(split_key="donor"), ["'donor'"]),
+    "keys": (dict(categorical_covariate_keys="batch"), ["categorical_covariate_keys", "list"]),
+    "genes": (dict(n_top_genes=0), ["n_top_genes"]),
+    "dropout": (dict(decoder_dropout=2.0), ["dropout"]),
+    "no dropout": (dict(decoder_dropout=float("nan")), ["dropout"]),
+    "data": (dict(data="pbmc68k_reducd"), ["pbmc68k_reduced"]),
+    "dims": (dict(genes=5), ["'genes'"]),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_cannot_be_is_refused_in_one_line_before_writing(adata, tmp_path, kind):
+    options, words = WRONG[kind]
+    with pytest.raises(ValueError) as caught:
+        fit(**{"data": adata, "out": tmp_path / "run"} | options)
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
+    assert all(word in str(caught.value) for word in words), caught.value

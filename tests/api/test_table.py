@@ -1,0 +1,125 @@
+"""The table of a run: what is read, split and recorded, and that it is found again."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pgm_expr import simulate
+from pgm_expr.api.table import prepare, query, reread
+from pgm_expr.data import Columns, Encoding
+
+COLUMNS = Columns(labels_key="type", batch_key="batch", unlabeled_category="type1")
+
+
+@pytest.fixture
+def adata():
+    truth = simulate.simulate(60, 20, seed=0, types=3, batches=2, median_library=2000.0)
+    return truth.to_anndata()
+
+
+def noted(table):
+    """The notes of a run, as they come back from its folder."""
+    return json.loads(json.dumps(table.notes()))
+
+
+def test_sizes_and_split(adata):
+    table = prepare(adata, COLUMNS, split_seed=4)
+    assert table.dims == {"genes": 20, "labels": 2, "batches": 2}
+    order = np.random.default_rng(4).permutation(60)
+    assert table.split.test.tolist() == order[:12].tolist()
+    assert table.notes()["cells"] == {"train": 44, "validation": 4, "test": 12}
+    assert table.labels.tolist() == adata.obs["type"].astype(str).replace(
+        "type1", "unlabelled"
+    ).tolist()
+    assert prepare(adata, Columns()).labels is None
+
+
+def test_the_average_cell_is_of_the_training_cells(adata):
+    table = prepare(adata, COLUMNS)
+    sums = adata.X.toarray().astype(np.float64)[table.split.train].sum(0) + 0.5
+    assert np.allclose(table.average(), sums / sums.sum(), rtol=1e-6)
+    adata.X[:, 0] = 0
+    average = prepare(adata, COLUMNS).average()
+    assert (average > 0).all() and average.sum() == pytest.approx(1)
+
+
+def test_libraries_of_the_training_cells_are_kept(adata):
+    table = prepare(adata, COLUMNS)
+    library = adata.X.toarray().sum(1)[table.split.train]
+    quantiles = table.notes()["library_quantiles"]
+    assert quantiles == pytest.approx(np.quantile(library, np.linspace(0, 1, 101)))
+
+
+def test_genes_are_chosen_before_the_library(adata):
+    """The library is the sum over the genes that stay."""
+    table = prepare(adata, COLUMNS, min_cells=40)
+    rest = np.concatenate([table.split.train, table.split.validation])
+    kept = (adata.X.toarray()[rest] > 0).sum(0) >= 40
+    assert 0 < kept.sum() < 20 and table.dims["genes"] == kept.sum()
+    assert table.cells.genes.tolist() == adata.var_names[kept].tolist()
+    assert np.allclose(table.cells.library.squeeze(), adata.X.toarray()[:, kept].sum(1))
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["from the path", "passed again"])
+def test_the_same_data_give_the_same_table(adata, tmp_path, given):
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    table = prepare(tmp_path / "cells.h5ad", COLUMNS, split_seed=2, min_cells=40)
+    again = reread(noted(table), adata if given else None)
+    for part in ("train", "validation", "test"):
+        assert np.array_equal(getattr(table.split, part), getattr(again.split, part))
+    rows = [one.cells.rows(np.arange(60)) for one in (table, again)]
+    assert rows[0].keys() == rows[1].keys() >= {"x", "library", "label", "batch", "index"}
+    assert all(torch.equal(rows[0][key], rows[1][key]) for key in rows[0])
+
+
+def change_count(adata):
+    adata.X[2, 3] += 1
+
+
+def swap_cells(adata):
+    adata.obs_names = [*adata.obs_names[1::-1], *adata.obs_names[2:]]
+
+
+@pytest.mark.parametrize("change", [change_count, swap_cells])
+def test_changed_data_are_refused(adata, tmp_path, change):
+    table = prepare(adata, COLUMNS)
+    reread(noted(table), adata)
+    change(adata)
+    with pytest.raises(ValueError, match="hash differs"):
+        reread(noted(table), adata)
+
+
+def test_a_gene_that_was_not_modelled_may_change(adata):
+    table = prepare(adata, COLUMNS, min_cells=40)
+    (left_out, *_) = set(adata.var_names) - set(table.cells.genes)
+    adata.X[:, adata.var_names.get_loc(left_out)] = 9
+    assert reread(noted(table), adata).source == table.source
+
+
+def test_data_in_memory_are_passed_again(adata):
+    with pytest.raises(ValueError, match="AnnData in memory"):
+        reread(noted(prepare(adata, COLUMNS)))
+
+
+def test_the_file_itself_is_recorded_from_anywhere(adata, tmp_path, monkeypatch):
+    """A relative path is kept whole, so that another working directory finds it."""
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    monkeypatch.chdir(tmp_path)
+    table = prepare("cells.h5ad", COLUMNS)
+    monkeypatch.chdir("/")
+    assert reread(noted(table)).source == table.source
+
+
+def test_query_follows_the_genes_of_the_fit(adata):
+    encoding = Encoding.learn(adata.obs, COLUMNS, np.arange(60))
+    genes = ["gene7", "gene2", "gene11"]
+    cells = query(adata, genes, encoding, None)
+    assert np.array_equal(cells.counts.toarray(), adata[:, genes].X.toarray())
+    assert cells.genes.tolist() == genes and cells.columns.keys() == {"label", "batch"}
+
+
+def test_an_unknown_split_key_is_named(adata):
+    with pytest.raises(ValueError, match="split_key 'donor'.*type"):
+        prepare(adata, COLUMNS, split_key="donor")
