@@ -215,7 +215,8 @@ def pair():
 
     def build(seed=0, genes=12):
         torch.manual_seed(seed)
-        return VAE(genes, latent=2, hidden=8), VAEGuide(genes, latent=2, hidden=8, dropout=0.2)
+        sizes = dict(latent=2, hidden=8)
+        return VAE(genes, **sizes, decoder_dropout=0.2), VAEGuide(genes, **sizes)
 
     return build
 

@@ -38,7 +38,9 @@ def test_every_method_is_one():
 
 
 def test_every_file_is_there():
-    named = re.findall(r"`(pgm_expr/[\w/.]+)`", README) + re.findall(r"`(benchmarks/\w+.py)", README)
+    named = re.findall(r"`(pgm_expr/[\w/.]+)`", README) + re.findall(
+        r"`(benchmarks/\w+.py)", README
+    )
     assert named and all((ROOT / name).exists() for name in named)
 
 

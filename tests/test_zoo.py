@@ -66,8 +66,6 @@ def built(name, seed=0, **options):
     return pair, story.objective(*pair, cells=CELLS)
 
 
-
-
 def test_every_story_has_a_row():
     assert ROWS.keys() == zoo.STORIES.keys()
     assert KEPT.keys() == zoo.PARTS["likelihood"].keys()

@@ -55,7 +55,8 @@ class NegativeBinomial(TorchDistribution):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        return _LogProb.apply(*torch.broadcast_tensors(value, self.log_mean, self.log_dispersion))
+        whole = torch.broadcast_tensors(value, self.log_mean, self.log_dispersion)
+        return _LogProb.apply(*whole, torch.is_grad_enabled())
 
     @torch.no_grad()
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
@@ -74,36 +75,41 @@ class _LogProb(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, log_mean: Tensor, log_dispersion: Tensor) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, x: Tensor, log_mean: Tensor, log_dispersion: Tensor, gradient: bool
+    ) -> Tensor:
         theta = sparse.distinct(log_dispersion).exp()
         small, large = _small_and_large(x, theta)
         logits = log_mean - log_dispersion
         log_gain = softplus(logits, threshold=40)  # log(1 + m / theta)
-        added = _at_small(small, x, log_mean, log_dispersion, log_gain)
+        added = _at_small(small, x, log_mean, log_dispersion, log_gain) if len(small) else ()
         value = log_gain.mul_(-theta)  # in place: fresh memory costs more than arithmetic here
-        by_mean = logits.sigmoid_().mul_(-theta)
-        dense = value, by_mean, value - by_mean
-        for whole, term in zip(dense, added, strict=True):
+        dense = [value]
+        if gradient:
+            by_mean = logits.sigmoid_().mul_(-theta)
+            dense += [by_mean, value - by_mean]
+        for whole, term in zip(dense, added, strict=False):
             whole.view(-1).index_add_(0, small, term)
         if len(large):
             exact = _at_large(large, x, log_mean, log_dispersion)
-            dense = [sparse.place(d, large, e, x) for d, e in zip(dense, exact, strict=True)]
-        value, by_mean, by_dispersion = dense
-        ctx.save_for_backward(by_mean, by_dispersion)
-        return value
+            dense = [sparse.place(d, large, e, x) for d, e in zip(dense, exact, strict=False)]
+        ctx.save_for_backward(*dense[1:])
+        return dense[0]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[None, Tensor, Tensor]:
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[None, Tensor, Tensor, None]:
         by_mean, by_dispersion = ctx.saved_tensors
-        return None, grad * by_mean, grad * by_dispersion
+        return None, grad * by_mean, grad * by_dispersion, None
 
 
 def _small_and_large(x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
     """Flat positions of the positive counts: those worth a table, and the others."""
     where = sparse.positive(x)
-    worth = x.device.type == "cpu" and theta.numel() * TABLE <= 4 * len(where)
-    return sparse.divide(x, where, TABLE if worth else 0)
+    if sparse.everywhere(x) or theta.numel() * TABLE > 4 * len(where):
+        return where[:0], where
+    small = x.reshape(-1)[where] <= TABLE
+    return where[small], where[~small]
 
 
 def _at_small(

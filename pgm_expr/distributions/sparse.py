@@ -24,26 +24,25 @@ HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 SERIES_FROM = 16.0  # the five-term series below is exact to 1e-17 from here
 
 
-def positive(x: Tensor) -> Tensor:
-    """Flat positions of the positive counts, or of all counts on an accelerator.
+def everywhere(x: Tensor) -> bool:
+    """Whether every entry is treated as positive, as on an accelerator.
 
     There a shape that depends on the data would force a synchronisation, and lgamma is cheap.
     """
-    if x.device.type != "cpu":
+    return x.device.type != "cpu"
+
+
+def positive(x: Tensor) -> Tensor:
+    """Flat positions of the positive counts, or of all counts where that is cheaper."""
+    if everywhere(x):
         return torch.arange(x.numel(), device=x.device)
     return (x.reshape(-1) > 0).nonzero().squeeze(-1)
-
-
-def divide(x: Tensor, where: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """The positions among `where` of counts up to `most`, and of those beyond."""
-    small = x.reshape(-1)[where] <= most
-    return where[small], where[~small]
 
 
 def place(dense: Tensor, where: Tensor, values: Tensor, x: Tensor) -> Tensor:
     """Write `values` into `dense` at the flat positions `where`, as far as `x` > 0 there."""
     values = values.to(dense.dtype)
-    if x.device.type != "cpu":
+    if everywhere(x):
         return torch.where(x > 0, values.view_as(dense), dense)
     return dense.view(-1).index_copy_(0, where, values).view_as(dense)
 
@@ -56,7 +55,7 @@ def distinct(parameter: Tensor) -> Tensor:
 def owner(parameter: Tensor, where: Tensor) -> Tensor:
     """For each flat position, the flat position in `distinct(parameter)` it is expanded from."""
     entries = distinct(parameter)
-    if entries.numel() == parameter.shape[-1]:  # one a gene, the usual case
+    if entries.numel() == entries.shape[-1:].numel():  # one a gene, the usual case
         return where % entries.numel()
     numbers = torch.arange(entries.numel(), device=where.device).view(entries.shape)
     return numbers.expand(parameter.shape).reshape(-1)[where]

@@ -15,14 +15,25 @@ class ZeroInflatedNegativeBinomial(ZeroInflatedDistribution):
 
         p(0) = g + (1 - g) NB(0),   p(x) = (1 - g) NB(x) for x > 0,   mean (1 - g) m
 
-    It is `NegativeBinomial(log_mean, log_dispersion)` as gate_logits falls. Sampling, moments and
-    expansion are Pyro's; `log_prob` is ours, accurate where p(0) is near 1.
+    It is `NegativeBinomial(log_mean, log_dispersion)` as gate_logits falls. Sampling and
+    moments are Pyro's; `log_prob` is ours, accurate where p(0) is near 1.
     Shapes: all parameters broadcast against each other; event shape is ().
     """
 
     def __init__(self, log_mean: Tensor, log_dispersion: Tensor, gate_logits: Tensor) -> None:
         base = NegativeBinomial(log_mean, log_dispersion)
         super().__init__(base, gate_logits=gate_logits)
+
+    def expand(
+        self, batch_shape: torch.Size, _instance: object = None
+    ) -> ZeroInflatedNegativeBinomial:
+        new = self._get_checked_instance(ZeroInflatedNegativeBinomial, _instance)
+        base, gate_logits = self.base_dist.expand(batch_shape), self.gate_logits
+        ZeroInflatedDistribution.__init__(
+            new, base, gate_logits=gate_logits.expand(batch_shape), validate_args=False
+        )
+        new._validate_args = self._validate_args
+        return new
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

@@ -11,6 +11,7 @@ from pgm_expr.distributions import (
     NegativeBinomial,
     Poisson,
     ZeroInflatedNegativeBinomial,
+    negative_binomial,
     sparse,
 )
 
@@ -234,27 +235,25 @@ def value_and_gradients(kind, p, x):
     return [value.detach(), *(t.grad for t in p)]
 
 
-class Elsewhere:
-    """Counts that say they are not on the CPU, so that `sparse.place` takes its dense path."""
-
-    device = torch.device("meta")
-
-    def __init__(self, tensor):
-        self.tensor = tensor
-
-    def __gt__(self, number):
-        return self.tensor > number
-
-
 def test_the_dense_path_of_an_accelerator_agrees(kind, monkeypatch):
-    """Values and gradients with every entry gathered, and written by `where`, not in place."""
+    """Values and gradients with every entry computed at length, and chosen by `where`."""
     p, x = parameters(kind, (6, 8), (8,), (8,)), counts((6, 8))
-    on_cpu, place = value_and_gradients(kind, p, x), sparse.place
-    everywhere = torch.ones_like(x).nonzero(as_tuple=True)
-    monkeypatch.setattr(sparse, "positive", lambda x: everywhere)
-    monkeypatch.setattr(sparse, "place", lambda *args: place(*args[:-1], Elsewhere(args[-1])))
+    on_cpu = value_and_gradients(kind, p, x)
+    monkeypatch.setattr(sparse, "everywhere", lambda x: True)
     for mine, dense in zip(on_cpu, value_and_gradients(kind, p, x), strict=True):
-        assert torch.allclose(mine, dense, rtol=1e-12)
+        assert torch.allclose(mine, dense, rtol=1e-10)
+
+
+@pytest.mark.parametrize("shape", [(8, 1), (8,), (8, 8), (1, 8), (2, 1, 8)])
+def test_looked_up_counts_agree_however_the_dispersion_is_expanded(shape, monkeypatch):
+    """One dispersion a gene, a cell or an entry: the table and the long formula are one."""
+    p = [t.double() for t in parameters("nb", (2, 8, 8), shape)]
+    x = counts((8, 8)).double().expand(2, 8, 8)
+    monkeypatch.setattr(negative_binomial, "TABLE", 2)  # small enough to be worth it
+    looked_up = value_and_gradients("nb", p, x)
+    monkeypatch.setattr(negative_binomial, "TABLE", 10**9)  # never worth it
+    for mine, at_length in zip(looked_up, value_and_gradients("nb", p, x), strict=True):
+        assert torch.allclose(mine, at_length, rtol=1e-10)
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (1, 4), (0, 4)])

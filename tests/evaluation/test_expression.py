@@ -114,8 +114,10 @@ def test_the_guide_sees_the_cell_as_it_is(make, batches, monkeypatch):
     """A common library is asked of the model alone; encoding uses each cell's own."""
     model, guide = make()
     seen, forward = [], guide.forward
-    monkeypatch.setattr(VAEGuide, "forward", lambda self, library, x: (
-        seen.append(library), forward(library, x)
-    )[1])
+    monkeypatch.setattr(
+        VAEGuide,
+        "forward",
+        lambda self, library, x: (seen.append(library), forward(library, x))[1],
+    )
     normalized_expression(model, guide, batches[:1], library=7.0, draws=2)
     assert len(seen) == 2 and all(torch.equal(one, batches[0]["library"]) for one in seen)

@@ -52,7 +52,7 @@ def test_iwae_with_many_draws_is_the_evidence(wide):
     batch = {key: value[:400] for key, value in wide.batch.items()}
     bounds = iwae(wide.model, wide.guide, [batch], (20, 2000))
     gap = {k: (wide.evidence[:400] - bound).mean() for k, bound in bounds.items()}
-    assert gap[20] > 0.02 and gap[2000].abs() < 0.004
+    assert gap[20] > 0.008 and gap[2000].abs() < 0.002
 
 
 def test_log_mean_is_over_draws_not_cells(ppca):
@@ -112,7 +112,10 @@ def test_elbo_is_the_closed_form(wide, options):
 def test_cells_stay_in_their_order(ppca, stories):
     guide = stories.ExactGuide(ppca.model)
     parts = [{k: v[rows] for k, v in ppca.batch.items()} for rows in (slice(33), slice(33, 40))]
-    bounds = [*iwae(ppca.model, guide, parts, (2,)).values(), elbo(ppca.model, guide, parts, Trace)]
+    bounds = [
+        *iwae(ppca.model, guide, parts, (2,)).values(),
+        elbo(ppca.model, guide, parts, Trace),
+    ]
     for bound in bounds:
         assert torch.allclose(bound, ppca.model.evidence(ppca.x), rtol=1e-10)
 

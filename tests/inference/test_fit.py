@@ -84,7 +84,7 @@ def test_yields_one_documented_row_an_epoch(start, table):
 
 
 def test_row_holds_the_loss_and_the_bound(start, table):
-    """With next to nothing learned, train is the mean loss over steps and validation minus its mean."""
+    """Where nothing is learned: the mean loss over steps, and the bound over cells."""
     objective = start()
     (row,) = run(objective, table, planned(epochs=1, learning_rate=TINY, warmup_epochs=0))
     torch.manual_seed(0)
@@ -333,7 +333,7 @@ def test_selection_is_on_the_untempered_bound(start, table):
 
 def test_weight_decay_is_for_matrices_alone(start, table):
     """One step from the same state: matrices differ by lr * decay * weight, vectors not at all."""
-    plan = dict(epochs=1, warmup_epochs=0, learning_rate=TINY1)
+    plan = dict(epochs=1, warmup_epochs=0, learning_rate=0.01)
 
     def one_batch(_):
         return [table.columns]
@@ -410,7 +410,7 @@ def test_finds_the_evidence_of_the_best_ppca(stories):
         return ({name: t[rows] for name, t in columns.items()} for rows in order.split(100))
 
     objective = MeanField(stories.PPCA(), stories.DiagonalGuide(), cells=400, particles=2)
-    plan = Plan(epochs=300, learning_rate=TINY2, weight_decay=0.0, warmup_epochs=5, patience=300)
+    plan = Plan(epochs=300, learning_rate=0.02, weight_decay=0.0, warmup_epochs=5, patience=300)
     rows = list(fit(objective, batches, lambda: [columns] * 5, plan))
     evidence = objective.model.evidence(x).mean().item()
     assert evidence < best + 1e-4

@@ -26,7 +26,8 @@ def test_dispersions_of_a_vae():
         return (rows(index) for index in order.split(100))
 
     torch.manual_seed(0)
-    model, guide = VAE(100, latent=8, hidden=64), VAEGuide(100, latent=8, hidden=64)
+    model = VAE(100, x.sum(0) / x.sum(), latent=8, hidden=64, decoder_dropout=0.0)
+    guide = VAEGuide(100, latent=8, hidden=64, encoder_dropout=0.0)
     before = model.likelihood.log_dispersion.detach().clone()
     plan = Plan(epochs=60, learning_rate=5e-3, weight_decay=0.1, warmup_epochs=10)
     objective = MeanField(model, guide, cells=TRAINING)

@@ -4,6 +4,7 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.image import imread
 from rich.console import Console
 
@@ -98,13 +99,26 @@ def test_a_latent_picture_has_a_seed(latent):
     assert first == again != other
 
 
+def test_a_picture_leaves_the_threads_of_torch(latent):
+    """Numba, which umap runs on, sets OpenMP's number for the whole process."""
+    threads = torch.get_num_threads()
+    report.latent_picture(latent, None)
+    now = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    assert now == threads
+
+
 def test_the_metrics_page_holds_the_figures():
     page = text(report.metrics_page(METRICS))
     words = "-123.46 -120.25 1.75 -119.50 6.79 7 0.0123 0.0112 0.0101 12,346".split()
     words += ["-130.50", "+10.25 ± 0.55", "-118.00", "-2.25 ± 0.45", "0.876", "0.912"]
     assert [word for word in words if word not in page] == []
-    rows = {name: line for name in report.pages.NAMES.values() for line in page.splitlines()
-            if name in line}
+    rows = {
+        name: line
+        for name in report.pages.NAMES.values()
+        for line in page.splitlines()
+        if name in line
+    }
     assert "0.876" in rows["this run"] and "+10.25" in rows["per-gene NB"]
     assert "-2.25" in rows["per-label NB, knows the label"]
     assert "0.912" in rows["PCA of as many dimensions"]
