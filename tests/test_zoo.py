@@ -80,13 +80,25 @@ def test_model_and_guide_match(name, parts):
     assert not {id(p) for p in model.parameters()} & {id(p) for p in guide.parameters()}
 
 
+def assert_learns(half):
+    for name, parameter in half.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all() and parameter.grad.any(), name
+
+
 @pytest.mark.parametrize("name, parts", CASES)
 def test_every_parameter_learns(name, parts):
     _, objective = built(name, **parts)
     objective.eval()(**minibatch()).backward()
-    for name, parameter in objective.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all() and parameter.grad.any(), name
+    assert_learns(objective)
+
+
+@pytest.mark.parametrize("name, parts", CASES)
+def test_the_guide_learns_from_the_counts(name, parts):
+    """Without the cost of its latents, what is left is what they say of x."""
+    (_, guide), objective = built(name, **parts)
+    objective.eval().temper(0.0)(**minibatch()).backward()
+    assert_learns(guide)
 
 
 # 4 standard errors of a mean over 4,000 cells: fails for 1 seed in 16,000.

@@ -70,8 +70,8 @@ def fit(
         Folder of the run. An unfinished run of the same settings there is resumed, exactly; a
         finished one is refused unless `overwrite`. Progress is saved every `checkpoint_seconds`.
     options
-        Fields of `Plan` (`epochs`, `seed`, `batch_size`, `learning_rate`, ...) and options of the
-        story (`latent=20`, `likelihood="zinb"`).
+        Fields of `Plan` (`epochs`, `seed`, `batch_size`, `beta`, `free_bits`, ...) and options of
+        the story (`latent=20`, `likelihood="zinb"`).
 
     Raises ValueError for data the story cannot take and for unknown names, before anything is
     written; FloatingPointError where training diverges.
@@ -125,7 +125,7 @@ def train(
     """Train an assembled run in place; yields the rows of its history."""
     cells, split = run.table.cells.to(run.device), run.table.split
     objective = run.objective(cells=len(split.train))
-    objective.check(cells.rows(split.train[:2]))
+    objective.free_bits(plan.free_bits).check(cells.rows(split.train[:2]))
     if folder:
         folder.refuse_unless_free(run.notes, overwrite)
         folder.begin(run.notes, overwrite)

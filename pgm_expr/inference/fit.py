@@ -35,6 +35,7 @@ class Plan:
     `weight_decay` is AdamW's, on matrices only (Loshchilov and Hutter, ICLR 2019,
     https://arxiv.org/abs/1711.05101). Training stops after `patience` epochs without a better
     validation bound, counted from the end of the warm-up, and the best epoch's weights are kept.
+    `beta` and `free_bits` are those of `Objective.temper` and `Objective.free_bits`.
     """
 
     epochs: int = 400
@@ -43,6 +44,8 @@ class Plan:
     weight_decay: float = 1.0
     warmup_epochs: int = 20
     patience: int = 40
+    beta: float = 1.0
+    free_bits: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -79,13 +82,14 @@ def fit(
     """Train an objective's model and guide in place; yields one row of history an epoch.
 
     `batches(seed)` gives the minibatches of one epoch, `validation()` those to select on; without
-    it every epoch counts as the best so far. With a `folder`, progress is saved there every
-    `checkpoint_seconds` and picked up from there.
+    it every epoch counts as the best so far. The warm-up raises beta to the plan's. With a
+    `folder`, progress is saved there every `checkpoint_seconds` and picked up from there.
+
     A row: epoch, beta, train (objective, nats per cell), validation (bound, nats per cell),
-    skipped (steps with a non-finite gradient), seconds. Raises FloatingPointError with a
-    post-mortem where a batch keeps giving non-finite numbers.
+    skipped (steps with a non-finite gradient), seconds of training. Raises FloatingPointError
+    with a post-mortem where a batch keeps giving non-finite numbers.
     """
-    objective.check(next(iter(batches(0))))
+    objective.temper(plan.beta).free_bits(plan.free_bits).check(next(iter(batches(0))))
     optimizer = _optimizer(objective, plan)
     progress, checkpoint = Progress(), folder and folder / "checkpoint.safetensors"
     if checkpoint and checkpoint.exists():
@@ -142,7 +146,7 @@ def _epoch(
     folder: Path | None,
 ) -> dict:
     started, seed = time.perf_counter(), plan.seed * 1_000_003 + epoch
-    objective.train().temper(warmup(epoch, plan.warmup_epochs))
+    objective.train().temper(plan.beta * warmup(epoch, plan.warmup_epochs))
     with torch.random.fork_rng(), pyro.validation_enabled(False):
         torch.manual_seed(seed)
         losses, skipped = zip(*steps(objective, optimizer, batches(seed)), strict=True)

@@ -19,7 +19,7 @@ NAMES = {
 def fit_page(notes: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> str:
     """What was fitted on what, and how it went."""
     cells, dims = notes["cells"], notes["dims"]
-    kept = max(history, key=lambda row: (row["beta"] == 1.0, row["validation"]))
+    kept = max(history, key=lambda row: (row["beta"], row["validation"]))
     seconds = sum(row["seconds"] for row in history)
     return (
         f"Story {notes['story']} on {sum(cells.values())} cells x {dims['genes']} genes: "

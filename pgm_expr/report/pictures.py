@@ -25,7 +25,7 @@ def training_picture(history: Sequence[dict]) -> bytes:
     axes.plot(epochs, [-row["train"] for row in history], label="training (tempered)")
     validation = [row["validation"] for row in history]
     axes.plot(epochs, validation, label="validation")
-    best = max(history, key=lambda row: (row["beta"] == 1.0, row["validation"]))
+    best = max(history, key=lambda row: (row["beta"], row["validation"]))
     axes.axvline(best["epoch"], color="0.6", linestyle=":", label=f"kept: {best['epoch']}")
     low, high = np.quantile(validation, 0.05), max(validation)
     axes.set_ylim(low - (high - low), high + 0.5 * (high - low) + 1)

@@ -95,8 +95,12 @@ def test_training_finds_far_types_and_keeps_the_best_epoch(far):
 
 
 def test_the_seed_decides_the_weights(adata):
-    first, again, other = (weights(fit(adata, seed=seed)) for seed in (3, 3, 4))
-    assert torch.equal(first, again) and not torch.equal(first, other)
+    """Those it starts from, and by order and noise those it ends in."""
+    for rate in (1e-12, 1e-2):
+        first, again, other = (
+            weights(fit(adata, seed=seed, learning_rate=rate)) for seed in (3, 3, 4)
+        )
+        assert torch.equal(first, again) and (first != other).float().mean() > 0.5
 
 
 def test_the_split_has_a_seed_of_its_own(adata):

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from pgm_expr.evaluation import compare_counts, elbo, fit_baseline, iwae, judge
+from pgm_expr.evaluation import (
+    compare_counts,
+    draw_posterior,
+    draw_prior,
+    elbo,
+    fit_baseline,
+    heldout,
+    iwae,
+    judge,
+)
 from pgm_expr.guides import VAEGuide
 from pgm_expr.inference import MeanField, Trace
 from pgm_expr.models import VAE
@@ -117,6 +126,20 @@ def test_the_floor_is_real_against_real(world):
     train, test = (part["x"].numpy() for part in split(world))
     floor = compare_counts(test, test, train)["zero_rate_floor"]
     assert world.verdict[0]["zero_rate_floor"] == pytest.approx(floor)
+
+
+def test_draws_are_of_the_prior_and_of_the_posterior(world):
+    """One cell for each held out, by the noise of every evaluation."""
+    train, test = (part["x"].numpy() for part in split(world))
+    with heldout.noise():
+        prior = draw_prior(world.pair[0], world.parts[1]()).numpy()
+        posterior = draw_posterior(*world.pair, world.parts[1]()).numpy()
+    metrics, _ = world.verdict
+    for prefix, draws in (("", prior), ("posterior_", posterior)):
+        figures = compare_counts(draws, test, train)
+        for key in ("zero_rate_mae", "mean_log_ratio", "variance_log_ratio"):
+            assert metrics[prefix + key] == pytest.approx(figures[key])
+    assert metrics["mean_log_ratio"] != metrics["posterior_mean_log_ratio"]
 
 
 @pytest.mark.parametrize("without", [("label",), ()], ids=["no column", "column unused"])

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from pgm_expr.guides import VAEGuide
 from pgm_expr.inference import LatentUse, MeanField, Trace, latent_use
+from pgm_expr.models import VAE
 
 
 def use_of(ppca, kind=MeanField, **options):
@@ -85,12 +87,18 @@ def test_the_gate_stands_at_two_nats(nats, told):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_looks_in_evaluation_mode_and_leaves_the_mode(table, training):
-    from pgm_expr.guides import VAEGuide
-    from pgm_expr.models import VAE
-
     sizes = dict(genes=table.genes, latent=2, hidden=8)
-    objective = MeanField(VAE(**sizes), VAEGuide(**sizes, encoder_dropout=0.9), cells=64)
+    guide = VAEGuide(**sizes, encoder_dropout=0.9)
+    objective = MeanField(VAE(**sizes), guide, cells=64).eval()
+    exact = guide.posterior.loc(guide.encode(table.columns["x"].log1p()))
     objective.train(training)
-    first, second = (latent_use(objective, table.validation()) for _ in range(2))
-    assert torch.equal(first.loc, second.loc) and objective.training is training
-    assert objective.guide.encode[2].training is training
+    assert torch.allclose(latent_use(objective, table.validation()).loc, exact, atol=1e-6)
+    assert [m.training for m in (objective, objective.model, guide.encode[2])] == 3 * [training]
+
+
+def test_leaves_the_modes_of_a_pair_just_bound(table):
+    """An objective made to ask a question does not switch the dropout of its halves on."""
+    sizes = dict(genes=table.genes, latent=2, hidden=8)
+    pair = VAE(**sizes).eval(), VAEGuide(**sizes).eval()
+    latent_use(MeanField(*pair, cells=1), table.validation())
+    assert not any(half.training for half in pair)
