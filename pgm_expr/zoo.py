@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -59,7 +61,7 @@ def story(name: str) -> Story:
 
 def objective(name: str) -> Callable[..., Objective]:
     """`trace`, `mean-field` or `iwae-10`: called with (model, guide, cells=N)."""
-    kind, _, particles = name.rpartition("-") if name[-1:].isdigit() else (name, "", "")
+    kind, particles = re.fullmatch(r"(.*?)(?:-([1-9]\d*))?", name, re.DOTALL).groups()
     made = _pick("objective", kind, OBJECTIVES)
     return partial(made, particles=int(particles)) if particles else made
 
@@ -94,9 +96,9 @@ def check_options(story: Story, options: Mapping[str, object]) -> None:
 
 def part_name(edge: str, value: object) -> str:
     """The catalogue's name of a part given by name or class; ValueError for a foreign one."""
-    names = {made: name for name, made in PARTS[edge].items()}
-    if value in names:
-        return names[value]
+    for name, made in PARTS[edge].items():
+        if value is made:
+            return name
     _pick(edge, str(value), PARTS[edge])
     return str(value)
 
@@ -117,9 +119,9 @@ def _check_option(name: str, value: object, known: Mapping[str, object]) -> None
     _pick("option", name, known)
     default = known[name]
     if isinstance(default, (int, float)):
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or (isinstance(default, int) and (value != int(value) or value < 1)):
-            kind = "a whole number from 1" if isinstance(default, int) else "a number"
+        kind = "a whole number from 1" if isinstance(default, int) else "a number from 0"
+        right = type(value) in ({int} if isinstance(default, int) else {int, float})
+        if not right or not math.isfinite(value) or value < isinstance(default, int):
             raise ValueError(f"option {name} must be {kind}: got {value!r}, default {default}.")
 
 

@@ -1,4 +1,4 @@
-"""The README says only what is so: the story it shows, the names it uses, the numbers it quotes."""
+"""The README says only what is so: the story it shows, the names and files it uses."""
 
 import inspect
 import re

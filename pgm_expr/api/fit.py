@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,8 +79,8 @@ def fit(
     columns = Columns(
         labels_key,
         batch_key,
-        tuple(categorical_covariate_keys),
-        tuple(continuous_covariate_keys),
+        categorical_covariate_keys,
+        continuous_covariate_keys,
         unlabeled_category,
     )
     spec = zoo.story(story) if isinstance(story, str) else story
@@ -142,9 +142,9 @@ def train(
 
 def make_plan(settings: Mapping[str, Any], cells: int) -> Plan:
     """The plan of a fit: as many epochs as make about `STEPS` steps, unless they are given."""
-    size = min(settings.get("batch_size", Plan.batch_size), cells)
-    epochs = min(max(STEPS * size // cells, FEWEST), MOST)
-    return Plan(**{"epochs": epochs} | {k: v for k, v in settings.items() if v is not None})
+    plan = Plan(**{name: value for name, value in settings.items() if value is not None})
+    epochs = min(max(STEPS * min(plan.batch_size, cells) // cells, FEWEST), MOST)
+    return plan if settings.get("epochs") else replace(plan, epochs=epochs)
 
 
 def _separate(options: Mapping[str, Any], story: Story) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -14,6 +14,7 @@ from ..inference import write_atomically
 STORY, MODEL, CHECKPOINT = "story.json", "model.safetensors", "checkpoint.safetensors"
 HISTORY, METRICS, NONFINITE = "history.csv", "metrics.json", "nonfinite.safetensors"
 PICTURES = ("training.png", "latent.png")
+KEYS = ("story", "options", "objective", "dims", "plan", "source", "encoding", "genes")  # of STORY
 ARTEFACTS = (MODEL, CHECKPOINT, HISTORY, METRICS, NONFINITE, *PICTURES, STORY)
 
 
@@ -68,8 +69,9 @@ class RunFolder:
     def read(self, name: str) -> Any:
         """A JSON artefact; ValueError where it is missing or damaged."""
         try:
-            return json.loads((self.path / name).read_text())
-        except (OSError, ValueError):
+            value = json.loads((self.path / name).read_text())
+            return {key: value[key] for key in (*value, *(KEYS if name == STORY else ()))}
+        except (OSError, ValueError, KeyError, TypeError):
             raise ValueError(
                 f"'{self.path}' is not a run of pgm_expr: no readable {name}. Name the folder "
                 "that `fit --out` wrote."

@@ -221,10 +221,19 @@ def load(path: str | Path, story: Story | None = None, *, device: str = "auto") 
     tensors, _ = load_tensors(folder.path / MODEL)
     for name, half in (("model", run.model), ("guide", run.guide)):
         own = {n.removeprefix(f"{name}/"): t for n, t in tensors.items() if n.startswith(name)}
-        half.load_state_dict(own)
-        half.eval()
+        _restore(half, own, folder.path / MODEL)
     run.history = folder.read_history()
     return run
+
+
+def _restore(half: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
+    try:
+        half.load_state_dict(weights)
+    except RuntimeError:
+        raise ValueError(
+            f"'{path}' holds other weights than its story.json says. Fit again with --overwrite."
+        ) from None
+    half.eval()
 
 
 def _device(name: str) -> torch.device:

@@ -29,6 +29,15 @@ class Columns:
     continuous_covariate_keys: tuple[str, ...] = ()
     unlabeled_category: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("categorical_covariate_keys", "continuous_covariate_keys"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                raise ValueError(
+                    f"{name} must be a list of names: got {value!r}. Pass [{value!r}]."
+                )
+            object.__setattr__(self, name, tuple(value))
+
     def keys(self) -> list[str]:
         """Every column named."""
         single = [key for key in (self.labels_key, self.batch_key) if key is not None]
@@ -162,12 +171,6 @@ class Encoding:
 
 
 def _check_keys(obs: pd.DataFrame, columns: Columns) -> None:
-    for argument in ("categorical_covariate_keys", "continuous_covariate_keys"):
-        value = getattr(columns, argument)
-        if isinstance(value, str):
-            raise ValueError(
-                f"{argument} must be a list of names: got {value!r}. Pass [{value!r}]."
-            )
     for key in columns.keys():
         _check_key(obs, key)
 

@@ -40,6 +40,8 @@ def choose_genes(
     in fewer than `min_cells` training cells; of what remains the `n_top_genes` most variable by
     scanpy's `seurat_v3` on raw counts. Raises ValueError where nothing remains.
     """
+    if n_top_genes is not None and n_top_genes < 1:
+        raise ValueError(f"n_top_genes must be at least 1: got {n_top_genes}. Pass None for all.")
     seen = detected(counts)
     if not seen.all():
         dropped = int((~seen).sum())

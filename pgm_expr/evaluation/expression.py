@@ -9,6 +9,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ..inference import call
+from .heldout import noise
 
 Batch = Mapping[str, Tensor]
 
@@ -38,7 +39,8 @@ def normalized_expression(
 ) -> Tensor:
     """The posterior mean of expected counts at a common `library`, (N, G), over draws of z."""
     model.eval(), guide.eval()
-    return torch.cat([_expected(model, guide, batch, library, draws) for batch in batches])
+    with noise():
+        return torch.cat([_expected(model, guide, batch, library, draws) for batch in batches])
 
 
 def _expected(

@@ -12,6 +12,7 @@ from .objective import Objective
 
 ACTIVE = 0.01  # variance over cells of a dimension's posterior mean, Burda et al. 2016
 MINIMUM_KL = 2.0  # nats a cell
+SEED = 1  # where the KL is estimated by draws, the same draws for every run
 
 
 class PosteriorCollapse(UserWarning):
@@ -46,7 +47,9 @@ def latent_use(objective: Objective, batches: Iterable[Mapping[str, Tensor]]) ->
     """Posterior means and KL of all latent sites over some batches, in evaluation mode."""
     training = objective.training
     objective.eval()
-    locs, kls = zip(*(_batch_use(objective, batch) for batch in batches), strict=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        locs, kls = zip(*(_batch_use(objective, batch) for batch in batches), strict=True)
     objective.train(training)
     sizes = torch.tensor([float(len(loc)) for loc in locs], device=kls[0].device)
     weights = (sizes / sizes.sum()).unsqueeze(-1)

@@ -52,7 +52,7 @@ class Plan:
         for name, value in vars(self).items():
             kind, least = type(type(self).__dataclass_fields__[name].default), LEAST.get(name, 0)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or (kind is int and value != int(value)) or not value >= least:
+            if not number or (kind is int and not isinstance(value, int)) or not value >= least:
                 what = "a whole number" if kind is int else "a number"
                 raise ValueError(f"{name} must be {what} of at least {least}: got {value!r}.")
 

@@ -57,6 +57,7 @@ class Objective(nn.Module):
         self.model, self.guide, self.particles = model, guide, particles
         for name, value in {"cells": cells, "beta": 1.0, "floor": 0.0}.items():
             self.register_buffer(name, torch.tensor(float(value)), persistent=False)
+        self.training = model.training  # judging a trained pair does not switch dropout on
 
     def temper(self, beta: float) -> Self:
         """Weigh the latent sites of each cell by beta (beta-VAE, KL warm-up); returns itself."""
@@ -127,7 +128,7 @@ class Objective(nn.Module):
 
         Raises ValueError naming the site that differs between model and guide.
         """
-        with pyro.validation_enabled(True), torch.no_grad():
+        with pyro.validation_enabled(True), torch.no_grad(), torch.random.fork_rng():
             guide_trace, model_trace = self.traces(batch)
             with warnings.catch_warnings():
                 warnings.simplefilter("error")

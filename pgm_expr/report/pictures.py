@@ -52,13 +52,16 @@ def latent_picture(latent: np.ndarray, labels: Sequence[str] | None, *, seed: in
 def _umap(latent: np.ndarray, seed: int) -> np.ndarray:
     import anndata
     import scanpy
+    import torch
 
     table = anndata.AnnData(obsm={"latent": latent}, shape=(len(latent), 0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of numba and umap, none of a user's doing
         neighbours = min(15, len(latent) - 1)
+        threads = torch.get_num_threads()  # numba sets OpenMP's number for the whole process
         scanpy.pp.neighbors(table, use_rep="latent", n_neighbors=neighbours, random_state=seed)
         scanpy.tl.umap(table, random_state=seed)
+        torch.set_num_threads(threads)
     return table.obsm["X_umap"]
 
 

@@ -80,7 +80,7 @@ def test_yields_one_documented_row_an_epoch(start, table):
     keys = {"epoch", "beta", "train", "validation", "skipped", "seconds"}
     assert all(row.keys() == keys for row in rows)
     assert all(row["skipped"] == 0 and row["seconds"] > 0 for row in rows)
-    assert rows[-1]["validation"] > rows[0]["validation"] + 1
+    assert rows[-1]["validation"] > rows[0]["validation"]
 
 
 def test_row_holds_the_loss_and_the_bound(start, table):
@@ -93,17 +93,15 @@ def test_row_holds_the_loss_and_the_bound(start, table):
     assert row["validation"] == score(objective, table.validation())
 
 
-def test_score_is_the_mean_over_cells_in_evaluation_mode(start, table):
-    """Cells count, not batches: the closed-form part is exact, the noise is the engine's."""
-    objective = start(kind=Trace).train()
-    whole = [{name: column for name, column in table.columns.items()}]
+@pytest.mark.parametrize("sizes", [[64], [60, 4]])
+def test_score_is_the_mean_over_cells_in_evaluation_mode(start, table, sizes):
+    """Cells count, not batches; on the engine's own draws, and without dropout."""
+    objective = start(kind=Trace)
+    batches = [table.rows(rows) for rows in torch.arange(64).split(sizes)]
     torch.manual_seed(engine.NOISE_OF_VALIDATION)
-    expected = objective.eval().per_cell(**whole[0]).mean().item()
-    assert score(objective.train(), whole) == pytest.approx(expected, rel=1e-6)
+    bounds = torch.cat([objective.eval().per_cell(**batch) for batch in batches])
+    assert score(objective.train(), batches) == pytest.approx(bounds.mean().item(), rel=1e-6)
     assert objective.training and objective.guide.training
-    uneven = [table.rows(torch.arange(60)), table.rows(torch.arange(60, 64))]
-    bounds = torch.cat([objective.eval().per_cell(**batch) for batch in uneven]).detach()
-    assert abs(score(objective, uneven) - bounds.mean().item()) < 4 * bounds.std().item() / 8
 
 
 def test_is_repeatable_to_the_bit(start, table):
@@ -147,14 +145,14 @@ def test_resumes_to_the_bit(start, table, tmp_path, k, kind):
     assert same(resumed.state_dict(), whole.state_dict())
 
 
-@pytest.mark.parametrize("k", [2, 5, 9])
+@pytest.mark.parametrize("k", [2, 5, 9, -1])
 def test_resumes_early_stopping(start, table, tmp_path, k):
     plan = planned(epochs=200, learning_rate=0.1, patience=4)
     whole = start()
     rows = timeless(run(whole, table, plan))
     assert 3 + 4 < len(rows) < 200
     broken = run(start(), table, plan, folder=tmp_path, checkpoint_seconds=0)
-    list(itertools.islice(broken, k))
+    list(itertools.islice(broken, k % len(rows)))
     broken.close()
     resumed = start(seed=9)
     assert timeless(run(resumed, table, plan, folder=tmp_path)) == rows
@@ -323,6 +321,22 @@ def test_beta_rises_to_exactly_one(start, table):
     betas = [row["beta"] for row in rows]
     assert betas[:3] == pytest.approx([0.25, 0.5, 0.75]) and betas[3:] == [1.0] * 5
     assert warmup(0, 0) == warmup(7, 7) == 1.0 and warmup(6, 7) == 7 / 8
+
+
+def test_beta_and_free_bits_are_the_plans(start, table):
+    """Each epoch's loss is that of an objective set by hand; validation knows neither."""
+    plain, floored = planned(epochs=4, learning_rate=TINY), {}
+    (*_, last) = run(start(), table, plain)
+    for settings in ({"beta": 0.5}, {"beta": 2.0, "free_bits": 5.0}):
+        rows = list(run(start(), table, planned(epochs=4, learning_rate=TINY, **settings)))
+        rise = [0.25, 0.5, 0.75, 1.0]
+        assert [row["beta"] for row in rows] == pytest.approx([settings["beta"] * b for b in rise])
+        assert rows[-1]["validation"] == last["validation"]
+        floored[settings["beta"]] = rows[-1]["train"] - last["train"]
+    kl = -2 * floored[0.5]  # loss(1) - loss(.5) = KL / 2, on the same draws
+    assert 0 < kl < 2 * 5.0 and floored[2.0] == pytest.approx(2 * 2 * 5.0 - kl, rel=1e-4)
+    with pytest.raises(ValueError, match="IWAE has no KL to floor"):
+        next(run(start(kind=IWAE), table, planned(free_bits=1.0)))
 
 
 def test_selection_is_on_the_untempered_bound(start, table):
