@@ -129,11 +129,18 @@ def test_without_an_average_the_link_is_a_softmax(kind):
     assert torch.allclose(known(0 * eta, library).mean, library * AVERAGE, rtol=1e-5)
 
 
-def test_a_dispersion_is_of_its_gene(float64):
-    """variance = m + m^2 / theta_g, gene by gene."""
-    part = scattered(NegativeBinomial(GENES).double())
-    d = part(*(a.double() for a in decoded(7)))
-    assert torch.allclose(d.variance, d.mean + d.mean**2 / part.log_dispersion.exp())
+@pytest.mark.parametrize("kind", [NegativeBinomial, ZeroInflatedNB])
+def test_dispersion_and_gate_are_of_their_gene(float64, kind):
+    """NB variance m + m^2 / theta_g; gated with g, (1 - g) (m + m^2 / theta_g + g m^2)."""
+    part = scattered(kind(GENES, AVERAGE).double())
+    eta, library = (a.double() for a in decoded(7))
+    mean, gate = NegativeBinomial(GENES, AVERAGE)(eta, library).mean, torch.zeros(GENES)
+    if kind is ZeroInflatedNB:
+        gate = part.gate_logits.sigmoid()
+    variance = mean + mean**2 / part.log_dispersion.exp() + gate * mean**2
+    d = part(eta, library)
+    assert torch.allclose(d.mean, (1 - gate) * mean)
+    assert torch.allclose(d.variance, (1 - gate) * variance)
 
 
 def test_a_scale_is_a_standard_deviation_above_its_floor(float64):

@@ -181,8 +181,8 @@ def _optimizer(objective: Objective, plan: Plan) -> torch.optim.AdamW:
 
 def _record(progress: Progress, row: dict, objective: Objective, *, first: int) -> None:
     """Append a row; keep the weights if they are the best since the warm-up ended."""
-    best = progress.best_epoch
-    better = best < first or not row["validation"] <= progress.history[best]["validation"]
+    best = progress.history[progress.best_epoch]["validation"] if progress.history else math.nan
+    better = progress.best_epoch < first or math.isnan(best) or row["validation"] > best
     progress.history.append(row)
     if better:
         progress.best_epoch = row["epoch"]

@@ -55,7 +55,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.guide, self.particles = model, guide, particles
-        for name, value in {"cells": cells, "beta": 1.0, "floor": 0.0}.items():
+        for name, value in {"cells": cells, "beta": 1.0, "floor": -math.inf}.items():
             self.register_buffer(name, torch.tensor(float(value)), persistent=False)
         self.training = model.training  # judging a trained pair does not switch dropout on
 
@@ -70,7 +70,7 @@ class Objective(nn.Module):
         By dimension where the KL is known in closed form (`MeanField`), else by site.
         Kingma et al., NeurIPS 2016, https://arxiv.org/abs/1606.04934
         """
-        self.floor.fill_(nats)
+        self.floor.fill_(nats or -math.inf)  # a sampled cost may be negative
         return self
 
     def forward(self, **batch: Tensor) -> Tensor:
@@ -97,17 +97,15 @@ class Objective(nn.Module):
         """Trace guide and model on one minibatch: a dict whose keys are argument names."""
         guide_trace, model_trace = self.traces(batch)
         latents, observed, shared = [], [], torch.zeros_like(self.beta)
-        for name, site in model_trace.nodes.items():
-            if site["type"] != "sample" or poutine.util.site_is_subsample(site):
-                continue
+        for site in sample_sites(model_trace):
             if not _within_cells(site):
                 shared = shared + _log_prob(site).sum()
                 if not site["is_observed"]:
-                    shared = shared - _log_prob(guide_trace.nodes[name]).sum()
+                    shared = shared - _log_prob(guide_trace.nodes[site["name"]]).sum()
             elif site["is_observed"]:
                 observed.append(_log_prob(site).view(self.particles, -1))
             else:
-                latents.append((guide_trace.nodes[name], site))
+                latents.append((guide_trace.nodes[site["name"]], site))
         return Draw(sum(observed), latents, shared / self.cells)
 
     def traces(self, batch: Mapping[str, Tensor]) -> tuple[PyroTrace, PyroTrace]:
@@ -130,13 +128,15 @@ class Objective(nn.Module):
         """
         with pyro.validation_enabled(True), torch.no_grad(), torch.random.fork_rng():
             guide_trace, model_trace = self.traces(batch)
+            for half, trace in ((self.guide, guide_trace), (self.model, model_trace)):
+                for site in sample_sites(trace):
+                    _check_site(type(half).__name__, site)
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 try:
                     check_model_guide_match(model_trace, guide_trace)
                 except UserWarning as warning:
                     raise ValueError(f"model and guide do not match: {warning}") from None
-            model_trace.compute_log_prob(), guide_trace.compute_log_prob()
 
 
 class Trace(Objective):
@@ -212,6 +212,30 @@ def _within_cells(site: Mapping) -> bool:
     return any(frame.name == CELLS for frame in site.get("cond_indep_stack", ()))
 
 
+def sample_sites(trace: PyroTrace) -> Iterable[dict]:
+    """The random variables of a trace, observed ones too, in their order."""
+    for site in trace.nodes.values():
+        if site["type"] == "sample" and not poutine.util.site_is_subsample(site):
+            yield site
+
+
+def _check_site(half: str, site: Mapping) -> None:
+    """ValueError for a site outside the plate of cells that should be in, or of a wrong shape."""
+    where, plates = f"{half}, site '{site['name']}'", [f.name for f in site["cond_indep_stack"]]
+    if CELLS not in plates and (plates or site["is_observed"]):
+        raise ValueError(
+            f"{where}: stands in {plates or 'no plate'}. Write it under "
+            f"pyro.plate('{CELLS}', len(library))."
+        )
+    sizes = [f.size for f in sorted(site["cond_indep_stack"], key=lambda frame: frame.dim)]
+    shape = list(_log_prob(site).shape)
+    if shape != sizes:
+        raise ValueError(
+            f"{where}: log-probability has shape {shape} where its plates have {sizes}. "
+            "End a vector's distribution with .to_event(1)."
+        )
+
+
 def _mask(site: Mapping) -> Tensor | None:
     return None if site["mask"] is None else site["mask"].unsqueeze(-1)
 
@@ -228,9 +252,9 @@ def _kl_by_dimension(name: str, q: Independent, p: Independent) -> Tensor:
             return kl_divergence(q.base_dist, p.base_dist)
         return kl_divergence(q, p).unsqueeze(-1)
     except NotImplementedError:
+        pair = " to ".join(type(getattr(d, "base_dist", d)).__name__ for d in (q, p))
         raise ValueError(
-            f"MeanField at site '{name}': no closed-form KL of {type(q).__name__} to "
-            f"{type(p).__name__}. Use Trace."
+            f"MeanField at site '{name}': no closed-form KL of {pair}. Use Trace."
         ) from None
 
 

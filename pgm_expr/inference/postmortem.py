@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pyro
 import torch
 from torch import Tensor
 
 from .checkpoint import save_tensors
-from .objective import Objective
+from .objective import Objective, sample_sites
 
 
 def postmortem(
@@ -28,7 +29,12 @@ def postmortem(
     place = f"epoch {epoch}, step {number}"
     if folder is not None:
         save_tensors(folder / "nonfinite.safetensors", batch, {"epoch": epoch, "step": number})
-    causes = [*_parameters(objective), *_sites(objective, batch), *_gradients(objective, batch)]
+    with pyro.validation_enabled(False), torch.random.fork_rng():
+        causes = [
+            *_parameters(objective),
+            *_sites(objective, batch),
+            *_gradients(objective, batch),
+        ]
     if causes:
         do = "Lower the learning rate" + (", look at nonfinite.safetensors." if folder else ".")
         raise FloatingPointError(f"non-finite numbers at {place}: {'; '.join(causes)}. {do}")
@@ -45,13 +51,11 @@ def _parameters(objective: Objective) -> Iterator[str]:
 def _sites(objective: Objective, batch: Mapping[str, Tensor]) -> Iterator[str]:
     guide_trace, model_trace = objective.traces(batch)
     for half, trace in (("guide", guide_trace), ("model", model_trace)):
-        for name, site in trace.nodes.items():
-            if site["type"] == "sample" and not site["name"].startswith("_"):
-                entries = getattr(site["fn"], "base_dist", site["fn"])
-                if hasattr(entries, "log_prob") and site["fn"].batch_shape:
-                    bad = ~entries.log_prob(site["value"]).isfinite()
-                    if bad.any():
-                        yield f"{half} site '{name}'" + _where(bad, batch)
+        for site in sample_sites(trace):
+            entries = getattr(site["fn"], "base_dist", site["fn"])
+            bad = ~entries.log_prob(site["value"]).isfinite()
+            if bad.any():
+                yield f"{half} site '{site['name']}'" + (_where(bad, batch) if bad.ndim else "")
 
 
 def _where(bad: Tensor, batch: Mapping[str, Tensor]) -> str:
