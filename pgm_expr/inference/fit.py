@@ -65,9 +65,10 @@ class Progress:
     best_epoch: int = -1
     best: dict[str, Tensor] = field(default_factory=dict)
 
-    def since_best(self, first: int) -> int:
-        """Epochs without improvement, counted from epoch `first` at the earliest."""
-        return len(self.history) - 1 - max(self.best_epoch, first)
+    @property
+    def since_best(self) -> int:
+        """Epochs without improvement; none during the warm-up, where the newest is the best."""
+        return len(self.history) - 1 - self.best_epoch
 
 
 def fit(
@@ -97,7 +98,7 @@ def fit(
         yield from progress.history
     saved = time.monotonic()
     for epoch in range(len(progress.history), plan.epochs):
-        if progress.since_best(plan.warmup_epochs) >= plan.patience:
+        if progress.since_best >= plan.patience:
             break
         row = _epoch(objective, optimizer, batches, plan, epoch, folder)
         row["validation"] = score(objective, validation()) if validation else math.nan
@@ -107,6 +108,7 @@ def fit(
             saved = time.monotonic()
         yield row
     objective.load_state_dict(progress.best or objective.state_dict())
+    objective.eval().temper(plan.beta)
 
 
 def steps(
@@ -201,6 +203,8 @@ def _save(
 
 def _resume(path: Path, objective: Objective, optimizer: torch.optim.Optimizer) -> Progress:
     tensors, notes = load_tensors(path)
+    if not isinstance(notes, dict) or "history" not in notes:
+        raise ValueError(f"'{path}' is no checkpoint of a fit. Remove it or pass --overwrite.")
     parts: dict[str, dict[str, Tensor]] = {"weights": {}, "best": {}, "optimizer": {}}
     for name, tensor in tensors.items():
         part, rest = name.split("/", 1)
