@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import evaluation, report, zoo
-from ..data import Cells, Encoding, sweep
+from ..data import Cells, Encoding, content_hash, sweep
 from ..inference import (
     Objective,
     PosteriorCollapse,
@@ -97,12 +97,12 @@ class Run:
     def evaluate(self, data: AnnData | str | Path | None = None) -> dict[str, Any]:
         """Judge the run on held-out cells beside baselines; the figures of `metrics.json`.
 
-        Without `data`, on the test cells of the data of the fit; else on all cells of `data`.
+        Without `data`, or given the data of the fit again, on its test cells; else on all cells
+        of `data`, with a warning where cells of the same names were in the fit.
         """
         self.table = self.table or reread(self.notes)
         known = self.table.cells.to(self.device)
-        cells = known if data is None else self._query(data)
-        held_out = self.table.split.test if data is None else np.arange(len(cells))
+        cells, held_out = self._held_out(data)
         metrics, rows = evaluation.judge(
             self.model,
             self.guide,
@@ -163,6 +163,22 @@ class Run:
         verdict = latent_use(self.objective(), batches).verdict()
         if verdict:
             warnings.warn(verdict, PosteriorCollapse, stacklevel=3)
+
+    def _held_out(self, data: AnnData | str | Path | None) -> tuple[Cells, np.ndarray]:
+        """The cells to judge on, and which of them."""
+        known, split = self.table.cells.to(self.device), self.table.split
+        cells = known if data is None else self._query(data)
+        whole = content_hash(cells.counts, cells.genes, cells.names)
+        if whole == self.notes["source"]["hash"]:
+            return known, split.test
+        seen = int(np.isin(cells.names, known.names[split.development]).sum())
+        if seen:
+            warnings.warn(
+                f"{seen} of these {len(cells)} cells have names of cells in the fit: the figures "
+                "are held-out ones only if they are others. Drop them, or rename them.",
+                stacklevel=3,
+            )
+        return cells, np.arange(len(cells))
 
     def _query(self, data: AnnData | str | Path) -> Cells:
         encoding = Encoding.from_json(self.notes["encoding"])

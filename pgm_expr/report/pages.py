@@ -22,8 +22,10 @@ def fit_page(notes: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -
     kept = max(history, key=lambda row: (row["beta"], row["validation"]))
     seconds = sum(row["seconds"] for row in history)
     return (
-        f"Story {notes['story']} on {sum(cells.values())} cells x {dims['genes']} genes: "
-        f"{cells['train']} for training, {cells['validation']} validation, {cells['test']} test.\n"
+        f"Story {notes['story']} on {sum(cells.values())} cells x {dims['genes']} genes"
+        + "".join(f", {size} {name}" for name, size in dims.items() if name != "genes")
+        + f": {cells['train']} for training, {cells['validation']} validation, "
+        f"{cells['test']} test.\n"
         f"{len(history)} epochs in {seconds:.0f} s; kept epoch {kept['epoch']}, validation ELBO "
         f"{kept['validation']:.2f} nats per cell."
     )

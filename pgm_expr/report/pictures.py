@@ -27,8 +27,11 @@ def training_picture(history: Sequence[dict]) -> bytes:
     axes.plot(epochs, validation, label="validation")
     best = max(history, key=lambda row: (row["beta"], row["validation"]))
     axes.axvline(best["epoch"], color="0.6", linestyle=":", label=f"kept: {best['epoch']}")
-    low, high = np.quantile(validation, 0.05), max(validation)
-    axes.set_ylim(low - (high - low), high + 0.5 * (high - low) + 1)
+    low, high = (
+        np.quantile(validation, 0.05),
+        max(*validation, *(-row["train"] for row in history)),
+    )
+    axes.set_ylim(low - 0.2 * (high - low) - 1, high + 0.05 * (high - low) + 1)
     axes.set(xlabel="epoch", ylabel="bound, nats per cell", title="Training curve")
     axes.legend(frameon=False)
     return _png(figure)

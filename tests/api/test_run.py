@@ -192,15 +192,17 @@ def test_evaluate_judges_the_test_cells(run):
 
 def test_evaluate_takes_other_cells(run, quick):
     """And judges them all: their mean bound, by the first draws of the same noise."""
-    new = simulate.simulate(30, GENES, seed=0, types=2, batches=2, median_library=2000.0)
-    metrics = run.evaluate(new.to_anndata())
-    batches = run._batches(run._query(new.to_anndata()))
+    truth = simulate.simulate(30, GENES, seed=0, types=2, batches=2, median_library=2000.0)
+    new = truth.to_anndata()
+    new.obs_names = "new-" + new.obs_names
+    metrics = run.evaluate(new)
+    batches = run._batches(run._query(new))
     bounds = evaluation.iwae(run.model, run.guide, batches, (5,))[5]
     assert len(bounds) == 30 and metrics["heldout_iwae"] == pytest.approx(bounds.mean().item())
 
 
 def test_evaluate_takes_more_cells_than_trained(run, adata, quick):
-    """The data of the fit as a whole, for one."""
+    adata.obs_names = "new-" + adata.obs_names
     assert np.isfinite(run.evaluate(adata)["heldout_iwae"])
 
 
@@ -247,3 +249,14 @@ def test_embed_of_a_sparse_array(run, adata):
     latent = run.embed(adata)
     adata.X = sp.csc_matrix(adata.X)
     assert np.array_equal(run.embed(adata), latent)
+
+
+def test_the_data_of_the_fit_given_again_are_judged_on_the_test_cells(run, adata, quick):
+    """Training cells never pass for held-out ones."""
+    again = run.evaluate(adata.copy())
+    assert again == run.evaluate()
+
+
+def test_cells_of_the_fit_among_others_are_told(run, adata, quick):
+    with pytest.warns(UserWarning, match="names of cells in the fit"):
+        run.evaluate(adata[:60].copy())
