@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -53,7 +53,7 @@ class Run:
         ones count as zeros, with a warning. Raises ValueError for unseen batches or categories,
         for too few known genes, and for cells without any count in them.
         """
-        use = latent_use(self.objective(), self._batches(self._query(data)))
+        use = latent_use(self.bound(), self._batches(self._query(data)))
         latent = use.loc.cpu().numpy()
         if hasattr(data, "obsm"):
             data.obsm[self.key] = latent
@@ -109,7 +109,7 @@ class Run:
             lambda: sweep(known, self.table.split.development, SWEEP),
             lambda: sweep(cells, held_out, SWEEP // 8),
             labels=len(self.table.encoding.labels) if "label" in cells.columns else 0,
-            objective=self._objective_class,
+            objective=self.story.objective,
         )
         seeds = {
             "split_seed": self.notes["source"]["split_seed"],
@@ -136,7 +136,7 @@ class Run:
         """PNG pictures by file name: the training curve, and the latent space by label."""
         self.table = self.table or reread(self.notes)
         cells, labels = self.table.cells.to(self.device), self.table.labels
-        latent = latent_use(self.objective(), self._batches(cells)).loc.cpu().numpy()
+        latent = latent_use(self.bound(), self._batches(cells)).loc.cpu().numpy()
         return {
             "training.png": report.training_picture(self.history),
             "latent.png": report.latent_picture(latent, labels),
@@ -148,19 +148,20 @@ class Run:
         return f"X_pgm_{self.notes['story']}"
 
     def objective(self, *, cells: int = 1) -> Objective:
-        """The objective of the run over its model and guide."""
-        return self._objective_class(self.model, self.guide, cells=cells).to(self.device)
-
-    @property
-    def _objective_class(self) -> Callable[..., Objective]:
+        """What the run is trained with, over its model and guide."""
         name = self.notes["objective"]
-        return zoo.objective(name) if name else self.story.objective
+        made = zoo.objective(name) if name else self.story.objective
+        return made(self.model, self.guide, cells=cells).to(self.device)
+
+    def bound(self) -> Objective:
+        """What the run is judged with, whatever it was trained with: the story's own objective."""
+        return self.story.objective(self.model, self.guide, cells=1).to(self.device)
 
     def warn_of_collapse(self) -> None:
         """Warn (`PosteriorCollapse`) where the validation cells' latent space is not in use."""
         cells = self.table.cells.to(self.device)
         batches = sweep(cells, self.table.split.validation, SWEEP)
-        verdict = latent_use(self.objective(), batches).verdict()
+        verdict = latent_use(self.bound(), batches).verdict()
         if verdict:
             warnings.warn(verdict, PosteriorCollapse, stacklevel=3)
 

@@ -260,3 +260,13 @@ def test_the_data_of_the_fit_given_again_are_judged_on_the_test_cells(run, adata
 def test_cells_of_the_fit_among_others_are_told(run, adata, quick):
     with pytest.warns(UserWarning, match="names of cells in the fit"):
         run.evaluate(adata[:60].copy())
+
+
+def test_a_run_trained_with_iwae_is_judged_by_the_elbo(adata, quick):
+    """One more particle in training does not flatter `heldout_elbo`; the KL stays by dimension."""
+    run = fit(adata, epochs=2, objective="iwae-50")
+    metrics = run.evaluate()
+    batches = [run.table.cells.rows(run.table.split.test)]
+    elbo = evaluation.elbo(run.model, run.guide, batches).mean().item()
+    assert metrics["heldout_elbo"] == pytest.approx(elbo, abs=0.5)
+    assert len(metrics["kl_per_dimension"]) == LATENT
