@@ -3,7 +3,8 @@
 from .checkpoint import load_tensors, save_tensors, write_atomically
 from .collapse import LatentUse, PosteriorCollapse, latent_use
 from .fit import Plan, fit, score
-from .objective import IWAE, MeanField, Objective, Trace, call
+from .objective import IWAE, MeanField, Objective, Trace
+from .tracing import call
 
 __all__ = [
     "IWAE",

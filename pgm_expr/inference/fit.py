@@ -7,20 +7,19 @@ resumed ends in the weights of the run that was not.
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyro
 import torch
 from torch import Tensor
 
-from .checkpoint import load_tensors, save_tensors
 from .objective import Objective
 from .postmortem import postmortem
+from .progress import Progress
 from .schedule import warmup
 
 Batch = Mapping[str, Tensor]
@@ -57,20 +56,6 @@ class Plan:
                 raise ValueError(f"{name} must be {what} of at least {least}: got {value!r}.")
 
 
-@dataclass
-class Progress:
-    """Where a fit stands: what a checkpoint holds beside weights and optimizer."""
-
-    history: list[dict] = field(default_factory=list)
-    best_epoch: int = -1
-    best: dict[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def since_best(self) -> int:
-        """Epochs without improvement; none during the warm-up, where the newest is the best."""
-        return len(self.history) - 1 - self.best_epoch
-
-
 def fit(
     objective: Objective,
     batches: Callable[[int], Iterable[Batch]],
@@ -94,7 +79,7 @@ def fit(
     optimizer = _optimizer(objective, plan)
     progress, checkpoint = Progress(), folder and folder / "checkpoint.safetensors"
     if checkpoint and checkpoint.exists():
-        progress = _resume(checkpoint, objective, optimizer)
+        progress = Progress.resume(checkpoint, objective, optimizer)
         yield from progress.history
     saved = time.monotonic()
     for epoch in range(len(progress.history), plan.epochs):
@@ -102,9 +87,9 @@ def fit(
             break
         row = _epoch(objective, optimizer, batches, plan, epoch, folder)
         row["validation"] = score(objective, validation()) if validation else math.nan
-        _record(progress, row, objective, first=plan.warmup_epochs)
+        progress.record(row, objective, first=plan.warmup_epochs)
         if checkpoint and time.monotonic() - saved >= checkpoint_seconds:
-            _save(checkpoint, objective, optimizer, progress)
+            progress.save(checkpoint, objective, optimizer)
             saved = time.monotonic()
         yield row
     objective.load_state_dict(progress.best or objective.state_dict())
@@ -179,40 +164,3 @@ def _optimizer(objective: Objective, plan: Plan) -> torch.optim.AdamW:
         weight_decay=plan.weight_decay,
         fused=True,
     )
-
-
-def _record(progress: Progress, row: dict, objective: Objective, *, first: int) -> None:
-    """Append a row; keep the weights if they are the best since the warm-up ended."""
-    best = progress.history[progress.best_epoch]["validation"] if progress.history else math.nan
-    better = progress.best_epoch < first or math.isnan(best) or row["validation"] > best
-    progress.history.append(row)
-    if better:
-        progress.best_epoch = row["epoch"]
-        progress.best = copy.deepcopy(objective.state_dict())
-
-
-def _save(
-    path: Path, objective: Objective, optimizer: torch.optim.Optimizer, progress: Progress
-) -> None:
-    tensors = {f"weights/{name}": t for name, t in objective.state_dict().items()}
-    tensors |= {f"best/{name}": t for name, t in progress.best.items()}
-    for number, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer/{number}/{name}": t for name, t in state.items()}
-    save_tensors(path, tensors, {"history": progress.history, "best_epoch": progress.best_epoch})
-
-
-def _resume(path: Path, objective: Objective, optimizer: torch.optim.Optimizer) -> Progress:
-    tensors, notes = load_tensors(path)
-    if not isinstance(notes, dict) or "history" not in notes:
-        raise ValueError(f"'{path}' is no checkpoint of a fit. Remove it or pass --overwrite.")
-    parts: dict[str, dict[str, Tensor]] = {"weights": {}, "best": {}, "optimizer": {}}
-    for name, tensor in tensors.items():
-        part, rest = name.split("/", 1)
-        parts[part][rest] = tensor
-    objective.load_state_dict(parts["weights"])
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in parts["optimizer"].items():
-        number, key = name.split("/")
-        state.setdefault(int(number), {})[key] = tensor
-    optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-    return Progress(notes["history"], notes["best_epoch"], parts["best"])

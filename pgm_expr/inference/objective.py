@@ -16,23 +16,16 @@ log p - log q enters once, divided by the number of cells. (One draw a particle 
 
 from __future__ import annotations
 
-import inspect
 import math
-import warnings
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import NamedTuple, Self
 
-import pyro
 import torch
-from pyro import poutine
-from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace as PyroTrace
-from pyro.util import check_model_guide_match
 from torch import Tensor, nn
-from torch.distributions import Independent, kl_divergence
 
-CELLS = "cells"
+from . import tracing
+from .tracing import kl_by_dimension, log_prob, sample_sites, within_cells
 
 
 class Draw(NamedTuple):
@@ -87,7 +80,7 @@ class Objective(nn.Module):
     def costs(self, draw: Draw) -> Iterable[Tensor]:
         """log q - log p of each latent site at the draw, (S, N, 1)."""
         for guide_site, model_site in draw.latents:
-            ratio = _log_prob(guide_site) - _log_prob(model_site)
+            ratio = log_prob(guide_site) - log_prob(model_site)
             yield ratio.view(self.particles, -1, 1)
 
     def _floored(self, cost: Tensor) -> Tensor:
@@ -98,45 +91,26 @@ class Objective(nn.Module):
         guide_trace, model_trace = self.traces(batch)
         latents, observed, shared = [], [], torch.zeros_like(self.beta)
         for site in sample_sites(model_trace):
-            if not _within_cells(site):
-                shared = shared + _log_prob(site).sum()
+            if not within_cells(site):
+                shared = shared + log_prob(site).sum()
                 if not site["is_observed"]:
-                    shared = shared - _log_prob(guide_trace.nodes[site["name"]]).sum()
+                    shared = shared - log_prob(guide_trace.nodes[site["name"]]).sum()
             elif site["is_observed"]:
-                observed.append(_log_prob(site).view(self.particles, -1))
+                observed.append(log_prob(site).view(self.particles, -1))
             else:
                 latents.append((guide_trace.nodes[site["name"]], site))
         return Draw(sum(observed), latents, shared / self.cells)
 
     def traces(self, batch: Mapping[str, Tensor]) -> tuple[PyroTrace, PyroTrace]:
         """The guide's trace and the model's, replayed at the guide's draws."""
-        with pyro.settings.context(module_local_params=True):
-            with poutine.trace() as guided, _Particles(self.particles):
-                call(self.guide, batch)
-            with (
-                poutine.trace() as recorded,
-                poutine.replay(trace=guided.trace),
-                _Particles(self.particles),
-            ):
-                call(self.model, batch)
-            return guided.trace, recorded.trace
+        return tracing.traces(self.model, self.guide, batch, self.particles)
 
     def check(self, batch: Mapping[str, Tensor]) -> None:
-        """Trace once with Pyro's validation on: shapes, supports, and that the sites match.
+        """Trace once with Pyro's validation on: supports, plates, shapes, and matching sites.
 
-        Raises ValueError naming the site that differs between model and guide.
+        Raises ValueError naming the half and the site that is wrong.
         """
-        with pyro.validation_enabled(True), torch.no_grad(), torch.random.fork_rng():
-            guide_trace, model_trace = self.traces(batch)
-            for half, trace in ((self.guide, guide_trace), (self.model, model_trace)):
-                for site in sample_sites(trace):
-                    _check_site(type(half).__name__, site)
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")
-                try:
-                    check_model_guide_match(model_trace, guide_trace)
-                except UserWarning as warning:
-                    raise ValueError(f"model and guide do not match: {warning}") from None
+        tracing.check(self.model, self.guide, batch, self.particles)
 
 
 class Trace(Objective):
@@ -159,8 +133,8 @@ class MeanField(Objective):
     def costs(self, draw: Draw) -> Iterable[Tensor]:
         """KL(q || p) of each latent site, (S, N, D), or (1, N, D) where it is the same for all."""
         for guide_site, model_site in draw.latents:
-            kl = _kl_by_dimension(guide_site["name"], guide_site["fn"], model_site["fn"])
-            yield scale_and_mask(kl, mask=_mask(guide_site)).view(self.particles, -1, kl.shape[-1])
+            kl = kl_by_dimension(guide_site, model_site)
+            yield kl.view(self.particles, -1, kl.shape[-1])
 
 
 class IWAE(Objective):
@@ -195,86 +169,3 @@ class IWAE(Objective):
 
     def _log_mean(self, log_weights: Tensor) -> Tensor:
         return log_weights.logsumexp(0) - math.log(self.particles)
-
-
-class _Particles(pyro.plate):
-    """S particles of every latent of a cell, at dim -2; shared sites stay single."""
-
-    def __init__(self, particles: int) -> None:
-        super().__init__("particles", particles, dim=-2)
-
-    def _process_message(self, msg: dict) -> None:
-        if self.size > 1 and _within_cells(msg):
-            super()._process_message(msg)
-
-
-def _within_cells(site: Mapping) -> bool:
-    return any(frame.name == CELLS for frame in site.get("cond_indep_stack", ()))
-
-
-def sample_sites(trace: PyroTrace) -> Iterable[dict]:
-    """The random variables of a trace, observed ones too, in their order."""
-    for site in trace.nodes.values():
-        if site["type"] == "sample" and not poutine.util.site_is_subsample(site):
-            yield site
-
-
-def _check_site(half: str, site: Mapping) -> None:
-    """ValueError for a site outside the plate of cells that should be in, or of a wrong shape."""
-    where, plates = f"{half}, site '{site['name']}'", [f.name for f in site["cond_indep_stack"]]
-    if CELLS not in plates and (plates or site["is_observed"]):
-        raise ValueError(
-            f"{where}: stands in {plates or 'no plate'}. Write it under "
-            f"pyro.plate('{CELLS}', len(library))."
-        )
-    sizes = [f.size for f in sorted(site["cond_indep_stack"], key=lambda frame: frame.dim)]
-    shape = list(_log_prob(site).shape)
-    if shape != sizes:
-        raise ValueError(
-            f"{where}: log-probability has shape {shape} where its plates have {sizes}. "
-            "End a vector's distribution with .to_event(1)."
-        )
-
-
-def _mask(site: Mapping) -> Tensor | None:
-    return None if site["mask"] is None else site["mask"].unsqueeze(-1)
-
-
-def _log_prob(site: Mapping) -> Tensor:
-    """Unscaled log-probability of a site's value over its batch shape; 0 where masked."""
-    return scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
-
-
-def _kl_by_dimension(name: str, q: Independent, p: Independent) -> Tensor:
-    both = isinstance(q, Independent) and isinstance(p, Independent)
-    try:
-        if both and q.reinterpreted_batch_ndims == p.reinterpreted_batch_ndims == 1:
-            return kl_divergence(q.base_dist, p.base_dist)
-        return kl_divergence(q, p).unsqueeze(-1)
-    except NotImplementedError:
-        pair = " to ".join(type(getattr(d, "base_dist", d)).__name__ for d in (q, p))
-        raise ValueError(
-            f"MeanField at site '{name}': no closed-form KL of {pair}. Use Trace."
-        ) from None
-
-
-def call(half: nn.Module, batch: Mapping[str, Tensor]) -> Tensor | None:
-    """Call a model or guide with the entries of a minibatch that its signature names.
-
-    Raises ValueError naming an argument without default that the minibatch does not hold.
-    """
-    named, required = _arguments(type(half))
-    missing = [name for name in required if name not in batch]
-    if missing:
-        raise ValueError(
-            f"{type(half).__name__} needs {', '.join(missing)}: the minibatch holds "
-            f"{', '.join(batch)}. Name the matching column when fitting."
-        )
-    return half(**{name: batch[name] for name in named if name in batch})
-
-
-@cache
-def _arguments(half: type[nn.Module]) -> tuple[list[str], list[str]]:
-    """Names of a half's arguments, and of those without a default."""
-    parameters = list(inspect.signature(half.forward).parameters.values())[1:]
-    return [p.name for p in parameters], [p.name for p in parameters if p.default is p.empty]

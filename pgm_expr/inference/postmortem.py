@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from .checkpoint import save_tensors
-from .objective import Objective, sample_sites
+from .objective import Objective
+from .tracing import sample_sites
 
 
 def postmortem(

@@ -1,0 +1,144 @@
+"""Tracing a (model, guide) pair: what the objectives are computed from, and what is checked first.
+
+A minibatch is a plain dict whose keys are argument names; sites of a cell stand in the plate
+`cells`, and what stands outside it is shared by all cells.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Iterable, Mapping
+from functools import cache
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions import TorchDistribution
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine import Trace
+from pyro.util import check_model_guide_match
+from torch import Tensor, nn
+from torch.distributions import Independent, kl_divergence
+
+CELLS = "cells"
+
+
+def traces(
+    model: nn.Module, guide: nn.Module, batch: Mapping[str, Tensor], particles: int = 1
+) -> tuple[Trace, Trace]:
+    """The guide's trace and the model's, replayed at the guide's draws."""
+    with pyro.settings.context(module_local_params=True):
+        with poutine.trace() as guided, _Particles(particles):
+            call(guide, batch)
+        with (
+            poutine.trace() as recorded,
+            poutine.replay(trace=guided.trace),
+            _Particles(particles),
+        ):
+            call(model, batch)
+        return guided.trace, recorded.trace
+
+
+def check(
+    model: nn.Module, guide: nn.Module, batch: Mapping[str, Tensor], particles: int = 1
+) -> None:
+    """Trace once with Pyro's validation on; ValueError naming the half and site that is wrong."""
+    with pyro.validation_enabled(True), torch.no_grad(), torch.random.fork_rng():
+        guide_trace, model_trace = traces(model, guide, batch, particles)
+        for half, trace in ((guide, guide_trace), (model, model_trace)):
+            for site in sample_sites(trace):
+                _check_site(type(half).__name__, site)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                check_model_guide_match(model_trace, guide_trace)
+            except UserWarning as warning:
+                raise ValueError(f"model and guide do not match: {warning}") from None
+
+
+def call(half: nn.Module, batch: Mapping[str, Tensor]) -> Tensor | None:
+    """Call a model or guide with the entries of a minibatch that its signature names.
+
+    Raises ValueError naming an argument without default that the minibatch does not hold.
+    """
+    named, required = _arguments(type(half))
+    missing = [name for name in required if name not in batch]
+    if missing:
+        raise ValueError(
+            f"{type(half).__name__} needs {', '.join(missing)}: the minibatch holds "
+            f"{', '.join(batch)}. Name the matching column when fitting."
+        )
+    return half(**{name: batch[name] for name in named if name in batch})
+
+
+@cache
+def _arguments(half: type[nn.Module]) -> tuple[list[str], list[str]]:
+    """Names of a half's arguments, and of those without a default."""
+    parameters = list(inspect.signature(half.forward).parameters.values())[1:]
+    return [p.name for p in parameters], [p.name for p in parameters if p.default is p.empty]
+
+
+class _Particles(pyro.plate):
+    """S particles of every latent of a cell, at dim -2; shared sites stay single."""
+
+    def __init__(self, particles: int) -> None:
+        super().__init__("particles", particles, dim=-2)
+
+    def _process_message(self, msg: dict) -> None:
+        if self.size > 1 and within_cells(msg):
+            super()._process_message(msg)
+
+
+def within_cells(site: Mapping) -> bool:
+    """Whether a site stands in the plate of cells; else all cells share it."""
+    return any(frame.name == CELLS for frame in site.get("cond_indep_stack", ()))
+
+
+def sample_sites(trace: Trace) -> Iterable[dict]:
+    """The random variables of a trace, observed ones too, in their order."""
+    for site in trace.nodes.values():
+        if site["type"] == "sample" and not poutine.util.site_is_subsample(site):
+            yield site
+
+
+def _check_site(half: str, site: Mapping) -> None:
+    """ValueError for a site outside the plate of cells that should be in, or of a wrong shape."""
+    where, plates = f"{half}, site '{site['name']}'", [f.name for f in site["cond_indep_stack"]]
+    if CELLS not in plates and (plates or site["is_observed"]):
+        raise ValueError(
+            f"{where}: stands in {plates or 'no plate'}. Write it under "
+            f"pyro.plate('{CELLS}', len(library))."
+        )
+    sizes = [f.size for f in sorted(site["cond_indep_stack"], key=lambda frame: frame.dim)]
+    shape = list(log_prob(site).shape)
+    if shape != sizes:
+        raise ValueError(
+            f"{where}: log-probability has shape {shape} where its plates have {sizes}. "
+            "End a vector's distribution with .to_event(1)."
+        )
+
+
+def log_prob(site: Mapping) -> Tensor:
+    """Unscaled log-probability of a site's value over its batch shape; 0 where masked."""
+    return scale_and_mask(site["fn"].log_prob(site["value"]), mask=site["mask"])
+
+
+def kl_by_dimension(guide_site: Mapping, model_site: Mapping) -> Tensor:
+    """KL(q || p) of a site, (..., N, D), or (..., N, 1) if it does not split; 0 where masked."""
+    mask = None if guide_site["mask"] is None else guide_site["mask"].unsqueeze(-1)
+    try:
+        return scale_and_mask(_kl(guide_site["fn"], model_site["fn"]), mask=mask)
+    except NotImplementedError:
+        both = guide_site["fn"], model_site["fn"]
+        pair = " to ".join(type(getattr(d, "base_dist", d)).__name__ for d in both)
+        raise ValueError(
+            f"MeanField at site '{guide_site['name']}': no closed-form KL of {pair}. Use Trace."
+        ) from None
+
+
+def _kl(q: TorchDistribution, p: TorchDistribution) -> Tensor:
+    vectors = isinstance(q, Independent) and isinstance(p, Independent)
+    if vectors and q.reinterpreted_batch_ndims == p.reinterpreted_batch_ndims == 1:
+        return kl_divergence(q.base_dist, p.base_dist)
+    return kl_divergence(q, p).unsqueeze(-1)
