@@ -100,7 +100,7 @@ class Run:
         Without `data`, or given the data of the fit again, on its test cells; else on all cells
         of `data`, with a warning where cells of the same names were in the fit.
         """
-        self.table = self.table or reread(self.notes)
+        self._reread(data)
         known = self.table.cells.to(self.device)
         cells, held_out = self._held_out(data)
         metrics, rows = evaluation.judge(
@@ -134,7 +134,7 @@ class Run:
 
     def pictures(self) -> dict[str, bytes]:
         """PNG pictures by file name: the training curve, and the latent space by label."""
-        self.table = self.table or reread(self.notes)
+        self._reread()
         cells, labels = self.table.cells.to(self.device), self.table.labels
         latent = latent_use(self.bound(), self._batches(cells)).loc.cpu().numpy()
         return {
@@ -164,6 +164,16 @@ class Run:
         verdict = latent_use(self.bound(), batches).verdict()
         if verdict:
             warnings.warn(verdict, PosteriorCollapse, stacklevel=3)
+
+    def _reread(self, data: AnnData | str | Path | None = None) -> None:
+        """Have the data of the fit at hand: from where they were, else from `data`."""
+        if self.table is None:
+            try:
+                self.table = reread(self.notes)
+            except (ValueError, OSError):
+                if data is None:
+                    raise
+                self.table = reread(self.notes, data)
 
     def _held_out(self, data: AnnData | str | Path | None) -> tuple[Cells, np.ndarray]:
         """The cells to judge on, and which of them."""

@@ -109,8 +109,8 @@ def reread(notes: Mapping[str, Any], data: AnnData | str | Path | None = None) -
     cells = query(adata, notes["genes"], encoding, source["layer"])
     if content_hash(cells.counts, cells.genes, cells.names) != source["hash"]:
         raise ValueError(
-            f"the data in '{source['data']}' are not those of the fit: their hash differs. "
-            "Pass the data of the fit, or fit again."
+            f"{'these data' if data is not None else source['data']} are not the data of the fit: "
+            "their hash differs. Pass the data of the fit, or fit again."
         )
     split = _split(adata, source["split_key"], source["split_seed"])
     return Table(cells, split, encoding, source)

@@ -270,3 +270,13 @@ def test_a_run_trained_with_iwae_is_judged_by_the_elbo(adata, quick):
     elbo = evaluation.elbo(run.model, run.guide, batches).mean().item()
     assert metrics["heldout_elbo"] == pytest.approx(elbo, abs=0.5)
     assert len(metrics["kl_per_dimension"]) == LATENT
+
+
+def test_a_loaded_run_takes_the_data_it_cannot_find_again(run, adata, tmp_path, quick):
+    run.save(tmp_path / "run")
+    loaded = pgm_expr.load(tmp_path / "run")
+    with pytest.raises(ValueError, match="in memory"):
+        loaded.evaluate()
+    with pytest.raises(ValueError, match="not the data of the fit"):
+        loaded.evaluate(adata[::-1].copy())
+    assert loaded.evaluate(adata)["heldout_iwae"] == run.evaluate()["heldout_iwae"]
