@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pyro
@@ -48,12 +48,14 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            kind, least = type(type(self).__dataclass_fields__[name].default), LEAST.get(name, 0)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or (kind is int and not isinstance(value, int)) or not value >= least:
-                what = "a whole number" if kind is int else "a number"
-                raise ValueError(f"{name} must be {what} of at least {least}: got {value!r}.")
+        for setting in fields(self):
+            value, least = getattr(self, setting.name), LEAST.get(setting.name, 0)
+            whole = isinstance(setting.default, int)
+            if type(value) not in ({int} if whole else {int, float}) or not value >= least:
+                what = "a whole number" if whole else "a number"
+                raise ValueError(
+                    f"{setting.name} must be {what} of at least {least}: got {value!r}."
+                )
 
 
 def fit(
