@@ -122,9 +122,9 @@ def _at_small(
     theta = sparse.distinct(log_dispersion).double().exp().view(1, -1)
     steps = torch.arange(TABLE, dtype=torch.double, device=x.device).view(-1, 1)
     ratio = steps / theta  # (TABLE, theta.numel())
-    rising = (torch.log1p(ratio) - (steps + 1).log()).cumsum(0).to(x.dtype)
-    digammas = (1 / (1 + ratio)).cumsum(0).to(x.dtype)
-    count = x.reshape(-1)[where]
+    rising = (torch.log1p(ratio) - (steps + 1).log()).cumsum(0).to(log_gain.dtype)
+    digammas = (1 / (1 + ratio)).cumsum(0).to(log_gain.dtype)
+    count = x.reshape(-1)[where].to(log_gain.dtype)
     row = (count.long() - 1) * theta.numel() + sparse.owner(log_dispersion, where)
     log_mean, log_gain = log_mean.reshape(-1)[where], log_gain.view(-1)[where]
     logits = log_mean - log_dispersion.expand_as(x).reshape(-1)[where]

@@ -275,3 +275,13 @@ def test_no_positive_count_at_all(kind, shape):
         by_mean = -theta * mean / (theta + mean)
         weights = len(x) * torch.linspace(1, 2, 4)
         assert torch.allclose(gradients[0], by_mean * weights)
+
+
+@pytest.mark.parametrize("counted", [torch.int64, torch.float32, torch.float64])
+@pytest.mark.parametrize("parametrised", [torch.float32, torch.float64])
+def test_counts_and_parameters_may_differ_in_type(kind, counted, parametrised):
+    """The answer has the parameters' type and, but for rounding, the same value."""
+    p, x = parameters(kind, (6, 8), (8,), (8,)), counts((6, 8))
+    mixed = KINDS[kind](*(t.to(parametrised) for t in p)).log_prob(x.to(counted))
+    assert mixed.dtype == parametrised
+    assert torch.allclose(mixed.double(), KINDS[kind](*p).log_prob(x).double(), atol=1e-4)
