@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..inference import write_atomically
+from ..inference import CHECKPOINT, NONFINITE, write_atomically
 
-STORY, MODEL, CHECKPOINT = "story.json", "model.safetensors", "checkpoint.safetensors"
-HISTORY, METRICS, NONFINITE = "history.csv", "metrics.json", "nonfinite.safetensors"
+STORY, MODEL = "story.json", "model.safetensors"
+HISTORY, METRICS = "history.csv", "metrics.json"
 PICTURES = ("training.png", "latent.png")
 KEYS = ("story", "options", "objective", "dims", "plan", "source", "encoding", "genes")  # of STORY
 ARTEFACTS = (MODEL, CHECKPOINT, HISTORY, METRICS, NONFINITE, *PICTURES, STORY)

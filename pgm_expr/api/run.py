@@ -17,14 +17,16 @@ from torch import Tensor, nn
 from .. import evaluation, report, zoo
 from ..data import Cells, Encoding, content_hash, sweep
 from ..inference import (
+    CHECKPOINT,
     Objective,
     PosteriorCollapse,
     latent_use,
     load_tensors,
     save_tensors,
+    seeded,
 )
 from ..zoo import Story
-from .folder import CHECKPOINT, METRICS, MODEL, STORY, RunFolder
+from .folder import METRICS, MODEL, STORY, RunFolder
 from .table import Table, query, reread
 
 if TYPE_CHECKING:
@@ -86,8 +88,7 @@ class Run:
             known = self.notes["library_quantiles"]
             library = np.interp(rng.random(n), np.linspace(0, 1, len(known)), known)
         column = torch.as_tensor(library, dtype=torch.float32, device=self.device).view(n, 1)
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
+        with seeded(seed):
             batches = ({"library": part} for part in column.split(SWEEP))
             x = evaluation.draw_prior(self.model, batches).cpu().numpy()
         drawn = AnnData(csr_matrix(x.astype(np.int32)))
@@ -224,8 +225,7 @@ def assemble(
     `average` (G,) is the composition of the training cells; a run to be loaded needs none.
     """
     where = _device(device)
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with seeded(seed):
         model, guide = zoo.build(story, notes["dims"] | {"average": average}, **notes["options"])
     names = ("pgm-expr", "torch", "pyro-ppl", "scanpy", "anndata")
     versions = {"python": platform.python_version()} | {name: version(name) for name in names}

@@ -8,8 +8,8 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from ..inference import call
-from .heldout import noise
+from ..inference import call, seeded
+from .heldout import SEED
 
 Batch = Mapping[str, Tensor]
 
@@ -39,7 +39,7 @@ def normalized_expression(
 ) -> Tensor:
     """The posterior mean of expected counts at a common `library`, (N, G), over draws of z."""
     model.eval(), guide.eval()
-    with noise():
+    with seeded(SEED):
         return torch.cat([_expected(model, guide, batch, library, draws) for batch in batches])
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from ..inference import IWAE, MeanField, Objective
+from ..inference import IWAE, MeanField, Objective, seeded
 
 ENTRIES = 4_000_000  # particles x cells x genes held at a time: about 200 MB with what it needs
 SEED = 20_240_501  # evaluation draws the same noise for every run
@@ -26,7 +25,7 @@ def elbo(
 ) -> Tensor:
     """The amortised evidence lower bound of each cell, (N,), one draw a cell."""
     bound = objective(model, guide, cells=1).eval()
-    with noise():
+    with seeded(SEED):
         return torch.cat([bound.per_cell(**batch) for batch in batches])
 
 
@@ -41,7 +40,7 @@ def iwae(
     Smaller K use the first draws of the larger. Draws come in chunks, so that memory stays
     bounded whatever K; a cell's bound rises towards log p(x | library) with K.
     """
-    with noise():
+    with seeded(SEED):
         rows = [_iwae_batch(model, guide, batch, sorted(draws)) for batch in batches]
     return {k: torch.cat([row[k] for row in rows]) for k in draws}
 
@@ -49,18 +48,16 @@ def iwae(
 def _iwae_batch(
     model: nn.Module, guide: nn.Module, batch: Mapping[str, Tensor], draws: list[int]
 ) -> dict[int, Tensor]:
-    total, drawn, bounds = torch.tensor(-math.inf), 0, {}
-    for size in _chunks(draws, max(1, ENTRIES // batch["x"].numel())):
-        objective = IWAE(model, guide, cells=1, particles=size).eval().to(batch["x"].device)
-        total = torch.logaddexp(total.to(batch["x"].device), _total(objective, batch))
+    x, drawn, bounds = batch["x"], 0, {}
+    total = torch.tensor(-math.inf, device=x.device)
+    for size in _chunks(draws, max(1, ENTRIES // x.numel())):
+        objective = IWAE(model, guide, cells=1, particles=size).eval().to(x.device)
+        weights = objective.log_weights(**batch).double()
+        total = torch.logaddexp(total, weights.logsumexp(0))
         drawn += size
         if drawn in draws:
             bounds[drawn] = total - math.log(drawn)
     return bounds
-
-
-def _total(objective: IWAE, batch: Mapping[str, Tensor]) -> Tensor:
-    return objective.log_weights(**batch).double().logsumexp(0)
 
 
 def _chunks(draws: list[int], most: int) -> Iterator[int]:
@@ -73,11 +70,3 @@ def _chunks(draws: list[int], most: int) -> Iterator[int]:
 def standard_error(per_cell: Tensor) -> float:
     """Standard error of a mean over cells."""
     return (per_cell.double().std() / math.sqrt(len(per_cell))).item()
-
-
-@contextmanager
-def noise() -> Iterator[None]:
-    """The same noise for every run, and the caller's generator as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(SEED)
-        yield

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..inference import MeanField, Objective, latent_use
+from ..inference import MeanField, Objective, latent_use, seeded
 from . import heldout
 from .baselines import fit_baseline
 from .counts import compare_counts
 from .expression import draw_posterior, draw_prior
 from .probes import pca, probe
 
+Pair = tuple[Tensor, Tensor]
 Batches = Callable[[], Iterable[Mapping[str, Tensor]]]
 
 
@@ -37,9 +38,14 @@ def judge(
     """
     bounds = heldout.iwae(model, guide, test(), draws)
     fine, coarse = bounds[draws[1]], bounds[draws[0]]
-    use = latent_use(objective(model, guide, cells=1), test())
+    bound = objective(model, guide, cells=1)
+    use = latent_use(bound, test())
     x_train, x_test = _counts(train()), _counts(test())
-    probes = _probes(model, guide, train, test, objective) if labels else {}
+    y_train, y_test = _labels(train()), _labels(test())
+    probes = {}
+    if labels:
+        latents = latent_use(bound, train()).loc, use.loc
+        probes = _probes(latents, (x_train, x_test), (y_train, y_test))
     metrics = {
         "heldout_elbo": heldout.elbo(model, guide, test(), objective).mean().item(),
         "heldout_iwae": coarse.mean().item(),
@@ -53,7 +59,7 @@ def judge(
         "pca_probe_macro_f1": probes.get("pca"),
         **_draw_figures(model, guide, test, x_train, x_test),
     }
-    rivals = _rivals(x_train, x_test, _labels(train()), _labels(test()), labels)
+    rivals = _rivals(x_train, x_test, y_train, y_test, labels)
     metrics |= {f"baseline_{name}": value.mean().item() for name, value in rivals.items()}
     return metrics, _table(coarse, rivals, probes, f"iwae-{draws[0]}")
 
@@ -67,23 +73,17 @@ def _labels(batches: Iterable[Mapping[str, Tensor]]) -> Tensor | None:
     return torch.cat(found) if found else None
 
 
-def _probes(
-    model: nn.Module,
-    guide: nn.Module,
-    train: Batches,
-    test: Batches,
-    objective: Callable[..., Objective],
-) -> dict[str, float]:
-    """Macro-F1 of a logistic probe of the latent means, and of as many principal components."""
-    bound = objective(model, guide, cells=1)
-    latents = [latent_use(bound, part()).loc.cpu().numpy() for part in (train, test)]
-    y_train, y_test = (_labels(part()).numpy() for part in (train, test))
-    size = min(latents[0].shape[1], len(y_train) - 1)
-    components = pca(_counts(train()).numpy(), _counts(test()).numpy(), size=size)
-    pairs = {"story": latents, "pca": components}
+def _probes(latents: Pair, counts: Pair, labels: Pair) -> dict[str, float]:
+    """Macro-F1 of a logistic probe of the latent means, and of as many principal components.
+
+    Each pair holds training cells and held-out ones.
+    """
+    latents, counts, labels = ([t.cpu().numpy() for t in p] for p in (latents, counts, labels))
+    size = min(latents[0].shape[1], len(labels[0]) - 1)
+    components = pca(*counts, size=size)
     return {
-        name: probe(before, y_train, after, y_test)["macro_f1"]
-        for name, (before, after) in pairs.items()
+        name: probe(before, labels[0], after, labels[1])["macro_f1"]
+        for name, (before, after) in {"story": latents, "pca": components}.items()
     }
 
 
@@ -91,7 +91,7 @@ def _draw_figures(
     model: nn.Module, guide: nn.Module, test: Batches, x_train: Tensor, x_test: Tensor
 ) -> dict[str, float]:
     """Gene statistics of draws at the held-out libraries: from the prior, and from q(z | x)."""
-    with heldout.noise():
+    with seeded(heldout.SEED):
         from_prior = draw_prior(model, test()).cpu().numpy()
         from_posterior = draw_posterior(model, guide, test()).cpu().numpy()
     some = slice(None, None, -(-len(x_test) // len(x_train)))  # the floor needs as many real cells

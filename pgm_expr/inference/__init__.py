@@ -3,10 +3,15 @@
 from .checkpoint import load_tensors, save_tensors, write_atomically
 from .collapse import LatentUse, PosteriorCollapse, latent_use
 from .fit import Plan, fit, score
+from .noise import seeded
 from .objective import IWAE, MeanField, Objective, Trace
+from .postmortem import NONFINITE
+from .progress import CHECKPOINT
 from .tracing import call
 
 __all__ = [
+    "CHECKPOINT",
+    "NONFINITE",
     "IWAE",
     "LatentUse",
     "MeanField",
@@ -20,5 +25,6 @@ __all__ = [
     "load_tensors",
     "save_tensors",
     "score",
+    "seeded",
     "write_atomically",
 ]

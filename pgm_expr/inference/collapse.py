@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .noise import seeded
 from .objective import Objective
 
 ACTIVE = 0.01  # variance over cells of a dimension's posterior mean, Burda et al. 2016
@@ -47,8 +48,7 @@ def latent_use(objective: Objective, batches: Iterable[Mapping[str, Tensor]]) ->
     """Posterior means and KL of all latent sites over some batches, in evaluation mode."""
     training = objective.training
     objective.eval()
-    with torch.random.fork_rng():
-        torch.manual_seed(SEED)
+    with seeded(SEED):
         locs, kls = zip(*(_batch_use(objective, batch) for batch in batches), strict=True)
     objective.train(training)
     sizes = torch.tensor([float(len(loc)) for loc in locs], device=kls[0].device)

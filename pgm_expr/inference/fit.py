@@ -17,9 +17,10 @@ import pyro
 import torch
 from torch import Tensor
 
+from .noise import seeded
 from .objective import Objective
 from .postmortem import postmortem
-from .progress import Progress
+from .progress import CHECKPOINT, Progress
 from .schedule import warmup
 
 Batch = Mapping[str, Tensor]
@@ -79,7 +80,7 @@ def fit(
     """
     objective.temper(plan.beta).free_bits(plan.free_bits).check(next(iter(batches(0))))
     optimizer = _optimizer(objective, plan)
-    progress, checkpoint = Progress(), folder and folder / "checkpoint.safetensors"
+    progress, checkpoint = Progress(), folder and folder / CHECKPOINT
     if checkpoint and checkpoint.exists():
         progress = Progress.resume(checkpoint, objective, optimizer)
         yield from progress.history
@@ -119,8 +120,7 @@ def score(objective: Objective, batches: Iterable[Batch]) -> float:
     """The mean bound over the cells of some batches, nats per cell, in evaluation mode."""
     training = objective.training
     objective.eval()
-    with torch.random.fork_rng(), pyro.validation_enabled(False):
-        torch.manual_seed(NOISE_OF_VALIDATION)
+    with seeded(NOISE_OF_VALIDATION), pyro.validation_enabled(False):
         bounds = torch.cat([objective.per_cell(**batch) for batch in batches])
     objective.train(training)
     return bounds.double().mean().item()
@@ -136,8 +136,7 @@ def _epoch(
 ) -> dict:
     started, seed = time.perf_counter(), plan.seed * 1_000_003 + epoch
     objective.train().temper(plan.beta * warmup(epoch, plan.warmup_epochs))
-    with torch.random.fork_rng(), pyro.validation_enabled(False):
-        torch.manual_seed(seed)
+    with seeded(seed), pyro.validation_enabled(False):
         losses, skipped = zip(*steps(objective, optimizer, batches(seed)), strict=True)
     losses, skipped = torch.stack(losses), torch.stack(skipped).bool()
     if skipped.any():

@@ -14,6 +14,8 @@ from .checkpoint import save_tensors
 from .objective import Objective
 from .tracing import sample_sites
 
+NONFINITE = "nonfinite.safetensors"
+
 
 def postmortem(
     objective: Objective,
@@ -29,7 +31,7 @@ def postmortem(
     """
     place = f"epoch {epoch}, step {number}"
     if folder is not None:
-        save_tensors(folder / "nonfinite.safetensors", batch, {"epoch": epoch, "step": number})
+        save_tensors(folder / NONFINITE, batch, {"epoch": epoch, "step": number})
     with pyro.validation_enabled(False), torch.random.fork_rng():
         causes = [
             *_parameters(objective),
@@ -37,7 +39,7 @@ def postmortem(
             *_gradients(objective, batch),
         ]
     if causes:
-        do = "Lower the learning rate" + (", look at nonfinite.safetensors." if folder else ".")
+        do = "Lower the learning rate" + (f", look at {NONFINITE}." if folder else ".")
         raise FloatingPointError(f"non-finite numbers at {place}: {'; '.join(causes)}. {do}")
     warnings.warn(f"skipped a step with a non-finite gradient at {place}", stacklevel=2)
 

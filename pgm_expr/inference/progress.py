@@ -13,6 +13,8 @@ from torch import Tensor
 from .checkpoint import load_tensors, save_tensors
 from .objective import Objective
 
+CHECKPOINT = "checkpoint.safetensors"
+
 
 @dataclass
 class Progress:

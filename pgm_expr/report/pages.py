@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
+from .pictures import kept
+
 NAMES = {
     "story": "this run",
     "gene_nb": "per-gene NB",
@@ -19,15 +21,15 @@ NAMES = {
 def fit_page(notes: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> str:
     """What was fitted on what, and how it went."""
     cells, dims = notes["cells"], notes["dims"]
-    kept = max(history, key=lambda row: (row["beta"], row["validation"]))
+    best = kept(history)
     seconds = sum(row["seconds"] for row in history)
     return (
         f"Story {notes['story']} on {sum(cells.values())} cells x {dims['genes']} genes"
         + "".join(f", {size} {name}" for name, size in dims.items() if name != "genes")
         + f": {cells['train']} for training, {cells['validation']} validation, "
         f"{cells['test']} test.\n"
-        f"{len(history)} epochs in {seconds:.0f} s; kept epoch {kept['epoch']}, validation ELBO "
-        f"{kept['validation']:.2f} nats per cell."
+        f"{len(history)} epochs in {seconds:.0f} s; kept epoch {best['epoch']}, validation ELBO "
+        f"{best['validation']:.2f} nats per cell."
     )
 
 

@@ -17,6 +17,11 @@ COLOURS = (
 UNLABELLED = "#dddddd"
 
 
+def kept(history: Sequence[dict]) -> dict:
+    """The row of the epoch whose weights were kept: the best since the warm-up ended."""
+    return max(history, key=lambda row: (row["beta"], row["validation"]))
+
+
 def training_picture(history: Sequence[dict]) -> bytes:
     """The bound by epoch on training and validation cells, as a PNG."""
     epochs = [row["epoch"] for row in history]
@@ -25,8 +30,8 @@ def training_picture(history: Sequence[dict]) -> bytes:
     axes.plot(epochs, [-row["train"] for row in history], label="training (tempered)")
     validation = [row["validation"] for row in history]
     axes.plot(epochs, validation, label="validation")
-    best = max(history, key=lambda row: (row["beta"], row["validation"]))
-    axes.axvline(best["epoch"], color="0.6", linestyle=":", label=f"kept: {best['epoch']}")
+    epoch = kept(history)["epoch"]
+    axes.axvline(epoch, color="0.6", linestyle=":", label=f"kept: {epoch}")
     low, high = (
         np.quantile(validation, 0.05),
         max(*validation, *(-row["train"] for row in history)),
