@@ -13,7 +13,16 @@ from pyro import poutine
 from pyro.poutine.util import site_is_subsample
 
 from pgm_expr import zoo
-from pgm_expr.inference import IWAE, MeanField, Trace, call, load_tensors, save_tensors
+from pgm_expr.inference import (
+    ELBO,
+    IWAE,
+    MeanField,
+    Renyi,
+    Trace,
+    call,
+    load_tensors,
+    save_tensors,
+)
 
 ROWS = {"vae": dict(latent=3, hidden=8)}  # a small size of every story
 
@@ -203,11 +212,24 @@ def test_every_objective_takes_every_story(name, kind):
             assert objective(**minibatch()).isfinite() and before.shape == (CELLS,)
 
 
+NAMED = {
+    "elbo": (ELBO, 1),
+    "trace": (Trace, 1),
+    "trace-5": (Trace, 5),
+    "mean-field": (MeanField, 1),
+    "iwae": (IWAE, 10),
+    "iwae-5-dreg": (IWAE, 5),
+    "renyi-0.5": (Renyi, 10),
+    "renyi-2-7": (Renyi, 7),
+}
+
+
 def test_objectives_by_name():
     pair, _ = built("vae")
-    made = {n: zoo.objective(n)(*pair, cells=CELLS) for n in ("trace", "mean-field", "iwae-10")}
-    assert [type(o) for o in made.values()] == [Trace, MeanField, IWAE]
-    assert [o.particles for o in made.values()] == [1, 1, 10]
+    made = {n: zoo.objective(n)(*pair, cells=CELLS) for n in NAMED}
+    assert {n: (type(o), o.particles) for n, o in made.items()} == NAMED
+    assert made["renyi-0.5"].alpha == 0.5 and made["renyi-2-7"].alpha == 2
+    assert [n for n, o in made.items() if getattr(o, "doubly", False)] == ["iwae-5-dreg"]
 
 
 def test_options_reach_both_halves():
@@ -246,7 +268,11 @@ WRONG = {
     "unhashable part": (lambda: built("vae", prior=["normal"]), ["unknown prior"]),
     "objective": (lambda: zoo.objective("iwea-10"), ["unknown objective 'iwea", "'iwae'"]),
     "objective without dash": (lambda: zoo.objective("iwae10"), ["'iwae10'", "'iwae'"]),
-    "objective without draws": (lambda: zoo.objective("iwae-0"), ["iwae-0"]),
+    "objective without draws": (lambda: zoo.objective("iwae-0"), ["particles", "'0'"]),
+    "objective with a word": (lambda: zoo.objective("iwae-x"), ["'iwae-x'", "'iwae'"]),
+    "objective with too many": (lambda: zoo.objective("iwae-5-5"), ["iwae-PARTICLES"]),
+    "trace has no dreg": (lambda: zoo.objective("trace-dreg"), ["trace-PARTICLES"]),
+    "alpha of the ELBO": (lambda: zoo.objective("renyi-1-5"), ["alpha", "trace", "1"]),
     "half a dimension": (lambda: built("vae", latent=2.5), ["latent", "whole number", "2.5"]),
     "a float": (lambda: built("vae", latent=4.0), ["latent", "whole number", "4.0"]),
     "no dimension": (lambda: built("vae", latent=0), ["latent", "whole number", "0"]),

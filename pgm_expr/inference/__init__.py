@@ -3,14 +3,16 @@
 from .checkpoint import load_tensors, save_tensors, write_atomically
 from .collapse import LatentUse, PosteriorCollapse, latent_use
 from .fit import Plan, fit, score
+from .importance import IWAE, Renyi
 from .noise import seeded
-from .objective import IWAE, MeanField, Objective, Trace
+from .objective import ELBO, MeanField, Objective, Trace
 from .postmortem import NONFINITE
 from .progress import CHECKPOINT
 from .tracing import call
 
 __all__ = [
     "CHECKPOINT",
+    "ELBO",
     "NONFINITE",
     "IWAE",
     "LatentUse",
@@ -18,6 +20,7 @@ __all__ = [
     "Objective",
     "Plan",
     "PosteriorCollapse",
+    "Renyi",
     "Trace",
     "call",
     "fit",

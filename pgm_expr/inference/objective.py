@@ -12,20 +12,21 @@ A cell's log weight splits into what is observed and what each latent site costs
 
 Sites outside the plate `cells` are shared by all cells and particles: drawn once a step, their
 log p - log q enters once, divided by the number of cells. (One draw a particle is no bound.)
+Held-out cells pay nothing for them: judging sets `cells` to infinity.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Self
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar, NamedTuple, Self
 
 import torch
 from pyro.poutine import Trace as PyroTrace
 from torch import Tensor, nn
 
 from . import tracing
-from .tracing import kl_by_dimension, log_prob, sample_sites, within_cells
+from .tracing import NoClosedForm, kl_by_dimension, log_prob, sample_sites, within_cells
 
 
 class Draw(NamedTuple):
@@ -36,15 +37,25 @@ class Draw(NamedTuple):
     shared: Tensor  # () log p - log q of the sites that all cells share
 
 
+def whole(text: str) -> int:
+    """A number of particles, as written in an objective's name."""
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"a number of particles is whole and at least 1: got '{text}'.")
+    return int(text)
+
+
 class Objective(nn.Module):
     """What the objectives share: tracing, modifiers, and the average over cells.
 
     `cells` is the size of the training set. `beta` and `floor` are 0-dim tensors, written in
-    place, so that a captured step sees their changes.
+    place, so that a captured step sees their changes. `numbers` says how the numbers in an
+    objective's name (`iwae-10`) are read.
     """
 
+    numbers: ClassVar[Mapping[str, Callable[[str], float]]] = {"particles": whole}
+
     def __init__(
-        self, model: nn.Module, guide: nn.Module, *, cells: int, particles: int = 1
+        self, model: nn.Module, guide: nn.Module, *, cells: float, particles: int = 1
     ) -> None:
         super().__init__()
         self.model, self.guide, self.particles = model, guide, particles
@@ -60,7 +71,7 @@ class Objective(nn.Module):
     def free_bits(self, nats: float) -> Self:
         """Cost each latent dimension at least `nats`, averaged over the batch; returns itself.
 
-        By dimension where the KL is known in closed form (`MeanField`), else by site.
+        By dimension where the KL is taken in closed form, else by site.
         Kingma et al., NeurIPS 2016, https://arxiv.org/abs/1606.04934
         """
         self.floor.fill_(nats or -math.inf)  # a sampled cost may be negative
@@ -79,9 +90,10 @@ class Objective(nn.Module):
 
     def costs(self, draw: Draw) -> Iterable[Tensor]:
         """log q - log p of each latent site at the draw, (S, N, 1)."""
-        for guide_site, model_site in draw.latents:
-            ratio = log_prob(guide_site) - log_prob(model_site)
-            yield ratio.view(self.particles, -1, 1)
+        return (self._sampled(*pair) for pair in draw.latents)
+
+    def _sampled(self, guide_site: dict, model_site: dict) -> Tensor:
+        return (log_prob(guide_site) - log_prob(model_site)).view(self.particles, -1, 1)
 
     def _floored(self, cost: Tensor) -> Tensor:
         return torch.maximum(cost.mean((0, 1)), self.floor).sum()
@@ -90,11 +102,12 @@ class Objective(nn.Module):
         """Trace guide and model on one minibatch: a dict whose keys are argument names."""
         guide_trace, model_trace = self.traces(batch)
         latents, observed, shared = [], [], torch.zeros_like(self.beta)
+        for site in sample_sites(guide_trace):
+            if not within_cells(site):  # also the auxiliary ones of Pyro's AutoGuides
+                shared = shared - log_prob(site).sum()
         for site in sample_sites(model_trace):
             if not within_cells(site):
                 shared = shared + log_prob(site).sum()
-                if not site["is_observed"]:
-                    shared = shared - log_prob(guide_trace.nodes[site["name"]]).sum()
             elif site["is_observed"]:
                 observed.append(log_prob(site).view(self.particles, -1))
             else:
@@ -120,52 +133,34 @@ class Trace(Objective):
     """
 
 
-class MeanField(Objective):
-    r"""The evidence lower bound with the KL in closed form, by dimension.
+class ELBO(Objective):
+    r"""The evidence lower bound, each KL in closed form where there is one, else by sampling.
 
         E_q[log p(x | z)] - sum_d KL(q(z_d) || p(z_d))
 
-    For guides whose sites stand in the model's order and whose pairs of distributions torch
-    knows a KL divergence for; ValueError names the pair otherwise.
+    The usual objective of a story: it holds for any prior and guide.
     Kingma and Welling, ICLR 2014, https://arxiv.org/abs/1312.6114
     """
 
     def costs(self, draw: Draw) -> Iterable[Tensor]:
-        """KL(q || p) of each latent site, (S, N, D), or (1, N, D) where it is the same for all."""
-        for guide_site, model_site in draw.latents:
-            kl = kl_by_dimension(guide_site, model_site)
-            yield kl.view(self.particles, -1, kl.shape[-1])
+        """KL(q || p) or log q - log p of each latent site: (S, N, D), (1, N, D) or (S, N, 1)."""
+        for pair in draw.latents:
+            try:
+                yield self._closed(*pair)
+            except NoClosedForm:
+                yield self._sampled(*pair)
+
+    def _closed(self, guide_site: dict, model_site: dict) -> Tensor:
+        kl = kl_by_dimension(guide_site, model_site)
+        return kl.view(self.particles, -1, kl.shape[-1])
 
 
-class IWAE(Objective):
-    r"""The importance-weighted bound: log of the mean of S weights, tighter as S grows.
+class MeanField(ELBO):
+    """`ELBO` in closed form or not at all: ValueError names the pair without a known KL.
 
-        E[log 1/S sum_s w_s] <= log p(x),  S = 1 is `Trace`
-
-    Tempered, it is the log-mean of p(x | z) (p(z) / q(z))^beta: a bound only at beta = 1, where
-    warm-up ends. `free_bits` has no meaning here (ValueError): the weights hold no average KL.
-    Burda, Grosse and Salakhutdinov, ICLR 2016, https://arxiv.org/abs/1509.00519
+    For guides whose sites stand in the model's order.
     """
 
-    def free_bits(self, nats: float) -> Self:
-        if nats:
-            raise ValueError(f"IWAE has no KL to floor: got free_bits={nats}. Use MeanField.")
-        return self
-
-    def forward(self, **batch: Tensor) -> Tensor:
-        draw = self.draw(batch)
-        return -(self._log_mean(self._log_weights(draw, self.beta)).mean() + draw.shared)
-
-    def per_cell(self, **batch: Tensor) -> Tensor:
-        draw = self.draw(batch)
-        return self._log_mean(self._log_weights(draw)) + draw.shared
-
-    def log_weights(self, **batch: Tensor) -> Tensor:
-        """log w of each particle and cell, (S, N), without the shared sites."""
-        return self._log_weights(self.draw(batch))
-
-    def _log_weights(self, draw: Draw, beta: Tensor | float = 1.0) -> Tensor:
-        return draw.observed - beta * sum(cost.sum(-1) for cost in self.costs(draw))
-
-    def _log_mean(self, log_weights: Tensor) -> Tensor:
-        return log_weights.logsumexp(0) - math.log(self.particles)
+    def costs(self, draw: Draw) -> Iterable[Tensor]:
+        """KL(q || p) of each latent site, (S, N, D), or (1, N, D) where it is the same for all."""
+        return (self._closed(*pair) for pair in draw.latents)

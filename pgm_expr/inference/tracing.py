@@ -24,6 +24,10 @@ from torch.distributions import Independent, kl_divergence
 CELLS = "cells"
 
 
+class NoClosedForm(ValueError):
+    """A pair of distributions without a known KL divergence."""
+
+
 def traces(
     model: nn.Module, guide: nn.Module, batch: Mapping[str, Tensor], particles: int = 1
 ) -> tuple[Trace, Trace]:
@@ -132,7 +136,7 @@ def kl_by_dimension(guide_site: Mapping, model_site: Mapping) -> Tensor:
     except NotImplementedError:
         both = guide_site["fn"], model_site["fn"]
         pair = " to ".join(type(getattr(d, "base_dist", d)).__name__ for d in both)
-        raise ValueError(
+        raise NoClosedForm(
             f"MeanField at site '{guide_site['name']}': no closed-form KL of {pair}. Use Trace."
         ) from None
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal, Normal
 
-from pgm_expr.inference.objective import IWAE, MeanField, Trace
+from pgm_expr.inference import IWAE, MeanField, Trace
 
 
 def average(values):

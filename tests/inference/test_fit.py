@@ -12,7 +12,7 @@ from torch import nn
 
 from pgm_expr.inference.checkpoint import load_tensors
 from pgm_expr.inference.fit import Plan, fit, score
-from pgm_expr.inference.objective import IWAE, MeanField, Trace
+from pgm_expr.inference import IWAE, MeanField, Trace
 from pgm_expr.inference.schedule import warmup
 
 engine = importlib.import_module("pgm_expr.inference.fit")

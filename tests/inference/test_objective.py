@@ -8,7 +8,7 @@ from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from pgm_expr.inference.objective import IWAE, MeanField, Trace
+from pgm_expr.inference import IWAE, MeanField, Trace
 
 OBJECTIVES = [Trace, MeanField, IWAE]
 

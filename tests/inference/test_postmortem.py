@@ -7,7 +7,7 @@ import torch
 
 from pgm_expr.inference.checkpoint import load_tensors
 from pgm_expr.inference.fit import Plan, fit
-from pgm_expr.inference.objective import IWAE, MeanField, Trace
+from pgm_expr.inference import IWAE, MeanField, Trace
 
 PLAN = Plan(epochs=3, learning_rate=1e-2, warmup_epochs=0)
 

@@ -1,0 +1,127 @@
+r"""Objectives that weigh particles by importance: Renyi's bounds, of which IWAE is one.
+
+    L_alpha = 1 / (1 - alpha) log 1/S sum_s w_s^(1 - alpha),   w = p(x, z) / q(z | x)
+
+alpha = 0 is the importance-weighted bound, alpha -> 1 the ELBO, and S = 1 the ELBO whatever alpha.
+For alpha >= 0 the expectation stays below log p(x): by Jensen's inequality for alpha < 1, and
+between the ELBO and the (lower) Renyi bound of infinitely many particles for alpha > 1.
+
+Li and Turner, NeurIPS 2016, https://arxiv.org/abs/1602.02311
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Self
+
+import torch
+from pyro.distributions.util import detach
+from torch import Tensor, nn
+
+from .objective import Draw, Objective, whole
+
+
+def order(text: str | float) -> float:
+    """An alpha, as a number or as written in an objective's name."""
+    alpha = float(text)
+    if not (alpha >= 0 and math.isfinite(alpha)) or alpha == 1:
+        raise ValueError(f"alpha must be at least 0 and not 1, which is `trace`: got {text}.")
+    return alpha
+
+
+class Renyi(Objective):
+    r"""Renyi's bound of order alpha with S particles, see the top of this file.
+
+    Tempered, the weights are p(x | z) (p(z) / q(z))^beta: a bound only at beta = 1, where warm-up
+    ends. `free_bits` has no meaning here (ValueError): the weights hold no average KL.
+
+    With `doubly` the gradient of the guide is doubly reparameterised: the term with the score
+    of q, whose signal vanishes as S grows, becomes a second pathwise one, and
+
+        d L / d phi = 1/N sum_n E sum_s (alpha v_s + (1 - alpha) v_s^2) dlog w_s/dz dz/dphi
+
+    with v_s proportional to w_s^(1 - alpha). For one latent site a cell (ValueError otherwise).
+    Tucker et al., ICLR 2019, https://arxiv.org/abs/1810.04152
+    """
+
+    numbers: ClassVar[Mapping[str, Callable]] = {"alpha": order, "particles": whole}
+
+    def __init__(
+        self,
+        model: nn.Module,
+        guide: nn.Module,
+        *,
+        cells: float,
+        particles: int = 1,
+        alpha: float = 0.5,
+        doubly: bool = False,
+    ) -> None:
+        super().__init__(model, guide, cells=cells, particles=particles)
+        self.register_buffer("alpha", torch.tensor(order(alpha)), persistent=False)
+        self.doubly = doubly
+
+    def free_bits(self, nats: float) -> Self:
+        if nats:
+            raise ValueError(
+                f"{type(self).__name__} has no KL to floor: got free_bits={nats}. Use MeanField."
+            )
+        return self
+
+    def forward(self, **batch: Tensor) -> Tensor:
+        draw = self.draw(batch)
+        weigh = self._doubly_reparameterised if self.doubly else self._log_weights
+        return -(self._log_mean(weigh(draw, self.beta)).mean() + draw.shared)
+
+    def per_cell(self, **batch: Tensor) -> Tensor:
+        draw = self.draw(batch)
+        return self._log_mean(self._log_weights(draw)) + draw.shared
+
+    def log_weights(self, **batch: Tensor) -> Tensor:
+        """log w of each particle and cell, (S, N), without the shared sites."""
+        return self._log_weights(self.draw(batch))
+
+    def _log_weights(self, draw: Draw, beta: Tensor | float = 1.0) -> Tensor:
+        return draw.observed - beta * sum(cost.sum(-1) for cost in self.costs(draw))
+
+    def _doubly_reparameterised(self, draw: Draw, beta: Tensor) -> Tensor:
+        """log w whose gradient reaches the guide through z alone, weighed once more there."""
+        if len(draw.latents) != 1:
+            names = ", ".join(site["name"] for site, _ in draw.latents)
+            raise ValueError(f"dreg takes one latent site a cell: got {names}. Drop -dreg.")
+        ((guide_site, model_site),) = draw.latents
+        apart = guide_site | {"fn": detach(guide_site["fn"])}
+        log_weights = self._log_weights(draw._replace(latents=[(apart, model_site)]), beta)
+        if torch.is_grad_enabled():
+            power = 1 - self.alpha
+            share = (power * log_weights.detach()).softmax(0)
+            factor = (1 - beta * power * (1 - share)).unsqueeze(-1)  # (S, N, 1)
+            z = guide_site["value"]
+            z.register_hook(lambda gradient: gradient * factor.view(*z.shape[:-1], 1))
+        return log_weights
+
+    def _log_mean(self, log_weights: Tensor) -> Tensor:
+        power = 1 - self.alpha
+        return ((power * log_weights).logsumexp(0) - math.log(self.particles)) / power
+
+
+class IWAE(Renyi):
+    r"""The importance-weighted bound: log of the mean of S weights, tighter as S grows.
+
+        E[log 1/S sum_s w_s] <= log p(x),  S = 1 is `Trace`
+
+    Burda, Grosse and Salakhutdinov, ICLR 2016, https://arxiv.org/abs/1509.00519
+    """
+
+    numbers: ClassVar[Mapping[str, Callable]] = {"particles": whole}
+
+    def __init__(
+        self,
+        model: nn.Module,
+        guide: nn.Module,
+        *,
+        cells: float,
+        particles: int = 1,
+        doubly: bool = False,
+    ) -> None:
+        super().__init__(model, guide, cells=cells, particles=particles, alpha=0.0, doubly=doubly)

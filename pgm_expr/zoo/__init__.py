@@ -1,0 +1,30 @@
+"""The zoo: every story, part and objective by name, and the only place a pair is tied."""
+
+from .build import FROM_DATA, build, check_options, defaults
+from .catalogue import (
+    OBJECTIVES,
+    PARTS,
+    REFUSED,
+    STORIES,
+    Story,
+    objective,
+    part_name,
+    refusal,
+    story,
+)
+
+__all__ = [
+    "FROM_DATA",
+    "OBJECTIVES",
+    "PARTS",
+    "REFUSED",
+    "STORIES",
+    "Story",
+    "build",
+    "check_options",
+    "defaults",
+    "objective",
+    "part_name",
+    "refusal",
+    "story",
+]

@@ -1,0 +1,98 @@
+"""The only place a pair is tied: model and guide of a story, from the data's sizes and options."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from .catalogue import PARTS, Story, part_name, pick
+
+FROM_DATA = (
+    "genes",
+    "batches",
+    "conditions",
+    "labels",
+    "gene_sets",
+    "perturbations",
+    "average",  # (G,) composition of the average training cell
+    "examples",  # (M, G) counts of some training cells
+    "log_library",  # (2,) mean and standard deviation of log library over the training cells
+)
+HALVES = ("model", "guide")
+
+
+def build(
+    story: Story, dims: Mapping[str, int | Tensor | None], **options: object
+) -> tuple[nn.Module, nn.Module]:
+    """Model and guide of a story: `dims` (see `FROM_DATA`) from the data, `options` from the user.
+
+    An option named like an edge (`prior`, `likelihood`, `posterior`, `link`) is a part: a name of
+    `PARTS` or a class; its constructor is filled from dims and options too. A half whose
+    constructor names the other half, or a part that does, is built after it. Raises ValueError
+    for unknown options, options of the wrong type, and a part that is not in the catalogue.
+    """
+    check_options(story, options)
+    chosen = _chosen(options)
+    values = defaults(story) | dims | options
+    values = {name: value for name, value in values.items() if name not in PARTS}
+    borrows = [edge for edge, part in chosen.items() if "guide" in _parameters(part)]
+    if borrows and "model" in _parameters(story.guide):
+        raise ValueError(
+            f"{borrows[0]} '{options[borrows[0]]}' borrows the guide, and this guide borrows the "
+            "model: neither can be built first. Choose another part."
+        )
+    for half in reversed(HALVES) if borrows else HALVES:
+        values[half] = _make(getattr(story, half), values, chosen)
+    return values["model"], values["guide"]
+
+
+def defaults(story: Story) -> dict[str, Any]:
+    """The options of a story with their default values; what the data fill is left out."""
+    return {n: p.default for half in HALVES for n, p in _options_of(getattr(story, half)).items()}
+
+
+def check_options(story: Story, options: Mapping[str, object]) -> None:
+    """ValueError for an option that neither story nor chosen parts have, or of a wrong kind."""
+    known = defaults(story)
+    for part in _chosen(options).values():
+        known |= {n: p.default for n, p in _options_of(part).items() if n not in known}
+    for name, value in options.items():
+        _check_option(name, value, known)
+
+
+def _chosen(options: Mapping[str, object]) -> dict[str, Callable[..., nn.Module]]:
+    """The parts asked for, by edge."""
+    given = {edge: options[edge] for edge in PARTS if options.get(edge) is not None}
+    return {edge: PARTS[edge][part_name(edge, value)] for edge, value in given.items()}
+
+
+def _make(made: Callable, values: dict[str, object], chosen: Mapping[str, Callable]) -> nn.Module:
+    """Call a constructor with what it names; a part is made where it is first named."""
+    names = _parameters(made)
+    for edge in names:
+        if edge in chosen and edge not in values:
+            values[edge] = _make(chosen[edge], values, chosen)
+    return made(**{name: values[name] for name in names if name in values})
+
+
+def _options_of(made: Callable) -> dict[str, inspect.Parameter]:
+    known = FROM_DATA + HALVES
+    return {n: p for n, p in _parameters(made).items() if n not in known}
+
+
+def _parameters(made: Callable) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(made).parameters
+
+
+def _check_option(name: str, value: object, known: Mapping[str, object]) -> None:
+    pick("option", name, known)
+    default = known[name]
+    if isinstance(default, (int, float)):
+        kind = "a whole number from 1" if isinstance(default, int) else "a number from 0"
+        right = type(value) in ({int} if isinstance(default, int) else {int, float})
+        if not right or not math.isfinite(value) or value < isinstance(default, int):
+            raise ValueError(f"option {name} must be {kind}: got {value!r}, default {default}.")

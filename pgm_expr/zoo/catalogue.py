@@ -1,0 +1,120 @@
+"""Every story, part and objective by name, and which of them do not go together."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from ..guides import VAEGuide
+from ..inference import ELBO, IWAE, MeanField, Objective, Renyi, Trace
+from ..models import VAE
+from ..parts import (
+    DiagonalNormal,
+    NegativeBinomial,
+    PoissonCounts,
+    StandardNormal,
+    ZeroInflatedNB,
+)
+
+
+@dataclass(frozen=True)
+class Story:
+    """A generative story: a Pyro model, the guide that infers it, and its usual objective."""
+
+    model: Callable[..., nn.Module]
+    guide: Callable[..., nn.Module]
+    objective: Callable[..., Objective] = ELBO
+
+
+STORIES = {"vae": Story(model=VAE, guide=VAEGuide)}
+
+PARTS: dict[str, dict[str, Callable[..., nn.Module]]] = {
+    "prior": {"normal": StandardNormal},
+    "likelihood": {"nb": NegativeBinomial, "zinb": ZeroInflatedNB, "poisson": PoissonCounts},
+    "posterior": {"normal": DiagonalNormal},
+}
+
+OBJECTIVES: dict[str, Callable[..., Objective]] = {
+    "elbo": ELBO,
+    "trace": Trace,
+    "mean-field": MeanField,
+    "iwae": IWAE,  # iwae-10: with 10 particles
+    "renyi": Renyi,  # renyi-0.5-10: alpha 0.5 with 10 particles
+}
+
+PARTICLES = 10  # of importance-weighted objectives, where their name gives no number
+
+NO_KL = "no closed-form KL"
+NO_AVERAGE = "importance weights hold no average KL that could be floored"
+# What does not go together, and why. Whoever refuses it says the same.
+REFUSED = {
+    ("mean-field", "prior=mog"): NO_KL,
+    ("mean-field", "prior=vamp"): NO_KL,
+    ("mean-field", "prior=flow"): NO_KL,
+    ("mean-field", "posterior=low-rank"): NO_KL,
+    ("mean-field", "posterior=flow"): NO_KL,
+    ("iwae", "free_bits"): NO_AVERAGE,
+    ("renyi", "free_bits"): NO_AVERAGE,
+}
+
+
+def story(name: str) -> Story:
+    """The story of that name; ValueError with near matches otherwise."""
+    return pick("story", name, STORIES)
+
+
+def objective(name: str) -> Callable[..., Objective]:
+    """The objective of that name, to be called with (model, guide, cells=N).
+
+    Numbers follow the name: `trace`, `trace-5` (particles), `mean-field`, `iwae-10` (particles),
+    `renyi-0.5-10` (alpha, particles); `iwae-10-dreg` takes doubly reparameterised gradients.
+    """
+    kind, numbers, dreg = _read(name)
+    made = pick("objective", kind, OBJECTIVES)
+    if len(numbers) > len(made.numbers) or (dreg and not issubclass(made, Renyi)):
+        takes = "-".join([kind, *(number.upper() for number in made.numbers)])
+        raise ValueError(f"unknown objective '{name}': {kind} is written {takes}.")
+    read = zip(made.numbers.items(), numbers, strict=False)
+    usual = {"particles": PARTICLES} if issubclass(made, Renyi) else {}
+    settings = usual | {key: number(text) for (key, number), text in read}
+    return partial(made, **settings, **({"doubly": True} if dreg else {}))
+
+
+def _read(name: str) -> tuple[str, list[str], bool]:
+    """`renyi-0.5-10-dreg` as ("renyi", ["0.5", "10"], True)."""
+    words = name.removesuffix("-dreg").split("-")
+    first = next((i for i, word in enumerate(words) if word[:1].isdigit()), len(words))
+    return "-".join(words[:first]), words[first:], name.endswith("-dreg")
+
+
+def refusal(objective: str, options: Mapping[str, object], free_bits: float = 0.0) -> str | None:
+    """Why an objective and a story's options do not go together; None where they do."""
+    words = [_read(objective)[0], *(f"{name}={value}" for name, value in options.items())]
+    words += ["free_bits"] * bool(free_bits)
+    for pair, why in REFUSED.items():
+        if set(pair) <= set(words):
+            return f"{pair[0]} does not go with {pair[1]}: {why}"
+    return None
+
+
+def part_name(edge: str, value: object) -> str:
+    """The catalogue's name of a part given by name or class; ValueError for a foreign one."""
+    for name, made in PARTS[edge].items():
+        if value is made:
+            return name
+    pick(edge, str(value), PARTS[edge])
+    return str(value)
+
+
+def pick(kind: str, name: str, table: Mapping[str, Any]) -> Any:
+    """The entry of that name; ValueError with near matches otherwise."""
+    if name in table:
+        return table[name]
+    near = difflib.get_close_matches(str(name), table, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise ValueError(f"unknown {kind} '{name}'.{hint} Known: {', '.join(table)}.")
