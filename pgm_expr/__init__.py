@@ -2,8 +2,8 @@
 
 from importlib.metadata import version
 
-from .api import Run, fit, load
+from .api import Comparison, Run, compare, fit, load
 from .zoo import Story
 
-__all__ = ["Run", "Story", "fit", "load"]
+__all__ = ["Comparison", "Run", "Story", "compare", "fit", "load"]
 __version__ = version("pgm-expr")

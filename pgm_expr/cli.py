@@ -26,6 +26,28 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A file, or a data set's name.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that fit wrote.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
+Names = Annotated[str, typer.Option(metavar="A,B,...", help="See `pgm-expr zoo`.")]
+Layer = Annotated[str | None, typer.Option(help="Where the counts are: X, raw or a layer.")]
+Labels = Annotated[str | None, typer.Option(help="Column of obs with labels.")]
+Batches = Annotated[str | None, typer.Option(help="Column of obs with batches.")]
+Categorical = Annotated[
+    list[str] | None, typer.Option(help="Categorical covariate; may be repeated.")
+]
+Continuous = Annotated[
+    list[str] | None, typer.Option(help="Continuous covariate; may be repeated.")
+]
+Unlabeled = Annotated[str | None, typer.Option(help="Label meaning none.")]
+SplitKey = Annotated[
+    str | None, typer.Option(help="Column of obs whose groups stay whole in the split.")
+]
+MinCells = Annotated[int, typer.Option(min=0, help="Keep genes seen in so many cells.")]
+TopGenes = Annotated[
+    int | None, typer.Option(min=1, help="Keep so many highly variable genes (seurat_v3).")
+]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Option of story or training."),
+]
 
 
 @app.callback()
@@ -88,35 +110,22 @@ def fit(
     file: Data,
     out_folder: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
     story: Annotated[str, typer.Option(help="See `pgm-expr zoo`.")] = "vae",
-    layer: Annotated[
-        str | None, typer.Option(help="Where the counts are: X, raw or a layer.")
-    ] = None,
-    labels_key: Annotated[str | None, typer.Option(help="Column of obs with labels.")] = None,
-    batch_key: Annotated[str | None, typer.Option(help="Column of obs with batches.")] = None,
-    categorical: Annotated[
-        list[str] | None, typer.Option(help="Categorical covariate; may be repeated.")
-    ] = None,
-    continuous: Annotated[
-        list[str] | None, typer.Option(help="Continuous covariate; may be repeated.")
-    ] = None,
-    unlabeled_category: Annotated[str | None, typer.Option(help="Label meaning none.")] = None,
-    split_key: Annotated[
-        str | None, typer.Option(help="Column of obs whose groups stay whole in the split.")
-    ] = None,
-    min_cells: Annotated[int, typer.Option(min=0, help="Keep genes seen in so many cells.")] = 0,
-    n_top_genes: Annotated[
-        int | None, typer.Option(min=1, help="Keep so many highly variable genes (seurat_v3).")
-    ] = None,
-    objective: Annotated[str | None, typer.Option(help="trace, mean-field, iwae-10.")] = None,
+    layer: Layer = None,
+    labels_key: Labels = None,
+    batch_key: Batches = None,
+    categorical: Categorical = None,
+    continuous: Continuous = None,
+    unlabeled_category: Unlabeled = None,
+    split_key: SplitKey = None,
+    min_cells: MinCells = 0,
+    n_top_genes: TopGenes = None,
+    objective: Annotated[str | None, typer.Option(help="elbo, iwae-10, renyi-0.5-10, ...")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
     split_seed: Annotated[int, typer.Option(min=0)] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option(help="Replace a run that is there.")] = False,
-    options: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Option of story or training."),
-    ] = None,
+    options: Options = None,
 ) -> None:
     """Train a story on counts; the same command resumes it after an interruption."""
     run = api.fit(
@@ -171,6 +180,65 @@ def embed(
     out.print(f"Wrote {out_file}: obsm['{run.key}'], {latent.shape[0]} cells x {latent.shape[1]}.")
 
 
+@app.command()
+def compare(
+    file: Data,
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder of the comparison.")],
+    stories: Names = "vae",
+    objectives: Names = "elbo",
+    betas: Names = "1",
+    likelihoods: Names = "",
+    priors: Names = "",
+    posteriors: Names = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Fits of each variant.")] = 3,
+    epochs: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    draws: Annotated[int, typer.Option(min=1, help="K of the held-out bound, and 4 K.")] = 500,
+    jobs: Annotated[int, typer.Option(min=1, help="Fits at a time.")] = 1,
+    layer: Layer = None,
+    labels_key: Labels = None,
+    batch_key: Batches = None,
+    categorical: Categorical = None,
+    continuous: Continuous = None,
+    unlabeled_category: Unlabeled = None,
+    split_key: SplitKey = None,
+    min_cells: MinCells = 0,
+    n_top_genes: TopGenes = None,
+    split_seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option(help="Replace a comparison that is there.")] = False,
+    options: Options = None,
+) -> None:
+    """Fit every combination to the same cells and rank them; repeated, it goes on where it was."""
+    done = api.compare(
+        file,
+        _list(stories),
+        out=out_folder,
+        objectives=_list(objectives),
+        betas=_numbers("--betas", betas),
+        likelihoods=_list(likelihoods),
+        priors=_list(priors),
+        posteriors=_list(posteriors),
+        seeds=seeds,
+        draws=draws,
+        jobs=jobs,
+        device=device,
+        overwrite=overwrite,
+        layer=None if layer == "X" else layer,
+        labels_key=labels_key,
+        batch_key=batch_key,
+        categorical_covariate_keys=categorical or (),
+        continuous_covariate_keys=continuous or (),
+        unlabeled_category=unlabeled_category,
+        split_key=split_key,
+        split_seed=split_seed,
+        min_cells=min_cells,
+        n_top_genes=n_top_genes,
+        **_given(epochs=epochs, **_options(options or [])),
+    )
+    out.print(report.comparison_page(done.rows, done.zero_inflation, done.draws))
+    out.print(f"Written to {out_folder}: comparison.csv, comparison.json, comparison.png.")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; the console script `pgm-expr`. Always ends in SystemExit."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -212,6 +280,18 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _list(names: str) -> list[str]:
+    """`nb,zinb` as ["nb", "zinb"]."""
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _numbers(option: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in _list(text)]
+    except ValueError:
+        raise ValueError(f"{option} {text}: expected numbers, such as {option} 0.5,1,4.") from None
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:

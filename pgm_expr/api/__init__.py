@@ -3,6 +3,7 @@
 from ..data import describe, load_dataset
 from ..inference import PosteriorCollapse, write_atomically
 from ..zoo import OBJECTIVES, PARTS, REFUSED, STORIES, story
+from .compare import Comparison, compare
 from .fit import fit
 from .folder import RunFolder
 from .h5ad import check_h5ad, write_h5ad
@@ -14,11 +15,13 @@ __all__ = [
     "PARTS",
     "REFUSED",
     "STORIES",
+    "Comparison",
     "PosteriorCollapse",
     "Run",
     "RunFolder",
     "Table",
     "check_h5ad",
+    "compare",
     "describe",
     "fit",
     "load",

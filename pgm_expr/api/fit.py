@@ -16,7 +16,7 @@ from ..inference import Plan
 from ..zoo import Story
 from .folder import RunFolder
 from .run import SWEEP, Run, assemble
-from .table import prepare
+from .table import Table, prepare
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -65,7 +65,8 @@ def fit(
         Keep genes seen in that many cells, then that many highly variable ones (seurat_v3); both
         are judged on the raw counts of cells outside the test set.
     objective
-        `trace`, `mean-field`, `iwae-10`; the story's own by default.
+        `elbo`, `trace`, `mean-field`, `iwae-10`, `renyi-0.5-10`, `iwae-10-dreg`; the story's own
+        by default.
     split_seed
         Of the split into training, validation and test cells.
     device
@@ -88,16 +89,45 @@ def fit(
         unlabeled_category,
     )
     spec = zoo.story(story) if isinstance(story, str) else story
-    settings, options = _separate(options, spec)
+    _, own = _separate(options, spec)
     table = prepare(
         data,
         columns,
         layer=layer,
+        takes=zoo.takes(spec, own),
         split_key=split_key,
         split_seed=split_seed,
         min_cells=min_cells,
         n_top_genes=n_top_genes,
     )
+    return fit_table(
+        table,
+        story,
+        objective=objective,
+        device=device,
+        out=out,
+        overwrite=overwrite,
+        progress=progress,
+        checkpoint_seconds=checkpoint_seconds,
+        **options,
+    )
+
+
+def fit_table(
+    table: Table,
+    story: str | Story,
+    *,
+    objective: str | None = None,
+    device: str = "auto",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+    checkpoint_seconds: float = 10.0,
+    **options: Any,
+) -> Run:
+    """`fit` on a table that is prepared already: the same cells and split for several fits."""
+    spec = zoo.story(story) if isinstance(story, str) else story
+    settings, options = _separate(options, spec)
     plan = make_plan(settings, len(table.split.train))
     notes = {
         "story": story if isinstance(story, str) else "own",
@@ -107,8 +137,7 @@ def fit(
         "dims": table.dims,
         **table.notes(),
     }
-    run = assemble(spec, notes, device, seed=plan.seed, average=table.average())
-    run.table = table
+    run = assemble(spec, notes, device, seed=plan.seed, table=table)
     folder = RunFolder(out) if out else None
     rows = train(run, plan, folder, overwrite=overwrite, checkpoint_seconds=checkpoint_seconds)
     run.history = list(report.bar(rows, plan.epochs, show=progress))

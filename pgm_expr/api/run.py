@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import warnings
 from collections.abc import Iterator, Mapping
@@ -148,7 +149,7 @@ class Run:
         """The key of `obsm` that `embed` writes."""
         return f"X_pgm_{self.notes['story']}"
 
-    def objective(self, *, cells: int = 1) -> Objective:
+    def objective(self, *, cells: float = math.inf) -> Objective:
         """What the run is trained with, over its model and guide."""
         name = self.notes["objective"]
         made = zoo.objective(name) if name else self.story.objective
@@ -156,7 +157,7 @@ class Run:
 
     def bound(self) -> Objective:
         """What the run is judged with, whatever it was trained with: the story's own objective."""
-        return self.story.objective(self.model, self.guide, cells=1).to(self.device)
+        return self.story.objective(self.model, self.guide, cells=math.inf).to(self.device)
 
     def warn_of_collapse(self) -> None:
         """Warn (`PosteriorCollapse`) where the validation cells' latent space is not in use."""
@@ -194,8 +195,11 @@ class Run:
 
     def _query(self, data: AnnData | str | Path) -> Cells:
         encoding = Encoding.from_json(self.notes["encoding"])
-        layer = self.notes["source"]["layer"]
-        return query(data, self.notes["genes"], encoding, layer).to(self.device)
+        source = self.notes["source"]
+        cells = query(
+            data, self.notes["genes"], encoding, source["layer"], source.get("takes", "counts")
+        )
+        return cells.to(self.device)
 
     def _batches(self, cells: Cells) -> Iterator[dict[str, Tensor]]:
         return sweep(cells, np.arange(len(cells)), SWEEP)
@@ -218,18 +222,36 @@ def assemble(
     device: str,
     *,
     seed: int = 0,
-    average: Tensor | None = None,
+    table: Table | None = None,
 ) -> Run:
     """An untrained run: model and guide built from the notes, initialised by `seed`.
 
-    `average` (G,) is the composition of the training cells; a run to be loaded needs none.
+    What the data fill beyond sizes comes from `table`; a run to be loaded needs none. Whatever
+    parts are chosen, what the story has without them starts from the same weights.
     """
     where = _device(device)
+    dims = notes["dims"] | (table.from_data() if table else {})
+    plain = {name: v for name, v in notes["options"].items() if name in zoo.defaults(story)}
+    plain = {name: value for name, value in plain.items() if name not in zoo.PARTS}
     with seeded(seed):
-        model, guide = zoo.build(story, notes["dims"] | {"average": average}, **notes["options"])
+        pair = zoo.build(story, dims, **notes["options"])
+    if plain != notes["options"]:
+        with seeded(seed):
+            for half, own in zip(pair, zoo.build(story, dims, **plain), strict=True):
+                _start_alike(half, own)
     names = ("pgm-expr", "torch", "pyro-ppl", "scanpy", "anndata")
     versions = {"python": platform.python_version()} | {name: version(name) for name in names}
-    return Run(story, model.to(where), guide.to(where), {**notes, "versions": versions}, where)
+    model, guide = (half.to(where) for half in pair)
+    return Run(story, model, guide, {**notes, "versions": versions}, where, table)
+
+
+def _start_alike(half: nn.Module, own: nn.Module) -> None:
+    """Take over the weights that both have, by name and shape."""
+    state = half.state_dict()
+    shared = {
+        n: t for n, t in own.state_dict().items() if n in state and t.shape == state[n].shape
+    }
+    half.load_state_dict(shared, strict=False)
 
 
 def load(path: str | Path, story: Story | None = None, *, device: str = "auto") -> Run:

@@ -24,11 +24,15 @@ from ..data import (
     load_dataset,
     random_split,
     take_counts,
+    take_log_values,
 )
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
+TAKE = {"counts": take_counts, "values": take_log_values}
+FLAVOR = {"counts": "seurat_v3", "values": "seurat"}  # scanpy's rankings of variable genes
+EXAMPLES = 100  # training cells that pseudo-cells start from, evenly spaced in the table
 QUANTILES = 101  # of the training libraries, kept so that a run can draw new ones
 
 
@@ -58,10 +62,17 @@ class Table:
             "genes": self.cells.genes.tolist(),
         }
 
-    def average(self) -> Tensor:
-        """The composition of the average training cell, (G,), positive."""
-        sums = self.cells.counts[self.split.train].sum(0) + 0.5
-        return torch.as_tensor(sums / sums.sum(), dtype=torch.float32)
+    def from_data(self) -> dict[str, Tensor]:
+        """What training cells fill of constructors beyond sizes, see `zoo.FROM_DATA`."""
+        counts = self.cells.counts[self.split.train]
+        some = np.linspace(0, counts.shape[0] - 1, EXAMPLES).astype(int)
+        sums = counts.sum(0) + 0.5  # positive for unseen genes too
+        log_library = self.cells.rows(self.split.train)["library"].double().log()
+        return {
+            "average": torch.as_tensor(sums / sums.sum(), dtype=torch.float32),
+            "examples": torch.from_numpy(counts[some].toarray()),
+            "log_library": torch.stack([log_library.mean(), log_library.std()]).float(),
+        }
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -76,22 +87,33 @@ def prepare(
     columns: Columns,
     *,
     layer: str | None = None,
+    takes: str = "counts",
     split_key: str | None = None,
     split_seed: int = 0,
     min_cells: int = 0,
     n_top_genes: int | None = None,
 ) -> Table:
-    """Read, check, split, choose genes and encode; raises ValueError for what cannot be used."""
+    """Read, check, split, choose genes and encode; raises ValueError for what cannot be used.
+
+    `takes` is what the story is about: raw "counts", or "values" on a log scale.
+    """
     adata, name = _resolve(data)
-    counts = take_counts(adata, layer)
+    counts = TAKE[takes](adata, layer)
     split = _split(adata, split_key, split_seed)
     encoding = Encoding.learn(adata.obs, columns, split.train)
-    genes = choose_genes(counts, split.development, min_cells=min_cells, n_top_genes=n_top_genes)
+    genes = choose_genes(
+        counts,
+        split.development,
+        min_cells=min_cells,
+        n_top_genes=n_top_genes,
+        flavor=FLAVOR[takes],
+    )
     names = np.asarray(gene_names(adata, layer), dtype=str)[genes]
     cells = Cells(counts[:, genes], encoding.encode(adata.obs), names, adata.obs_names)
     source = {
         "data": name,
         "layer": layer,
+        "takes": takes,
         "split_key": split_key,
         "split_seed": split_seed,
         "hash": content_hash(cells.counts, cells.genes, cells.names),
@@ -106,7 +128,7 @@ def reread(notes: Mapping[str, Any], data: AnnData | str | Path | None = None) -
         raise ValueError("the run was fitted on an AnnData in memory. Pass it again as DATA.")
     adata, _ = _resolve(source["data"] if data is None else data)
     encoding = Encoding.from_json(notes["encoding"])
-    cells = query(adata, notes["genes"], encoding, source["layer"])
+    cells = query(adata, notes["genes"], encoding, source["layer"], source.get("takes", "counts"))
     if content_hash(cells.counts, cells.genes, cells.names) != source["hash"]:
         raise ValueError(
             f"{'these data' if data is not None else source['data']} are not the data of the fit: "
@@ -117,11 +139,15 @@ def reread(notes: Mapping[str, Any], data: AnnData | str | Path | None = None) -
 
 
 def query(
-    data: AnnData | str | Path, genes: list[str], encoding: Encoding, layer: str | None
+    data: AnnData | str | Path,
+    genes: list[str],
+    encoding: Encoding,
+    layer: str | None,
+    takes: str = "counts",
 ) -> Cells:
     """Cells of any data in the genes and levels of a fit."""
     adata, _ = _resolve(data)
-    counts = align(adata, genes, layer)
+    counts = align(adata, genes, layer, TAKE[takes])
     return Cells(counts, encoding.encode(adata.obs), genes, adata.obs_names)
 
 

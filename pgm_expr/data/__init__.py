@@ -7,6 +7,7 @@ from pgm_expr.data.counts import (
     gene_names,
     kind_of,
     take_counts,
+    take_log_values,
     take_values,
 )
 from pgm_expr.data.datasets import dataset_names, load_dataset
@@ -37,5 +38,6 @@ __all__ = [
     "read",
     "sweep",
     "take_counts",
+    "take_log_values",
     "take_values",
 ]

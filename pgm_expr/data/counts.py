@@ -34,6 +34,7 @@ __all__ = [
     "kind_of",
     "refuse_empty",
     "take_counts",
+    "take_log_values",
     "take_values",
 ]
 
@@ -70,6 +71,26 @@ def take_values(adata: AnnData, layer: str | None = None) -> sp.csr_array:
         found = _found(adata, layer, csr, bad)
         raise ValueError(f"{place(layer)} must be finite: {found} {_REPAIR}")
     return csr.astype(np.float32, copy=True)
+
+
+def take_log_values(adata: AnnData, layer: str | None = None) -> sp.csr_array:
+    """Log values of expression, (N, G) CSR float32, a copy: finite and at least 0.
+
+    Raises ValueError like `take_values`, and for counts, negative values and cells without any.
+    """
+    csr = take_values(adata, layer)
+    if kind_of(adata, layer) == "counts":
+        raise ValueError(
+            f"{place(layer)} must hold log values: found whole counts. Pass a log-normalised "
+            "layer, or fit a likelihood of counts (rounded-gaussian is Gaussian on their logs)."
+        )
+    bad = csr.data < 0
+    if bad.any():
+        do = "Pass values before centring and scaling."
+        found = _found(adata, layer, csr, bad)
+        raise ValueError(f"{place(layer)} must hold log values of at least 0: {found} {do}")
+    refuse_empty(csr, adata.obs_names, place(layer), "Drop them.")
+    return csr
 
 
 def kind_of(adata: AnnData, layer: str | None = None) -> str:

@@ -33,12 +33,14 @@ def choose_genes(
     *,
     min_cells: int = 0,
     n_top_genes: int | None = None,
+    flavor: str = "seurat_v3",
 ) -> np.ndarray:
     """Sorted column indices of the genes to model, chosen on the cells of `train` alone.
 
     Genes without any count in all the data go (with a UserWarning that counts them), then genes
     in fewer than `min_cells` training cells; of what remains the `n_top_genes` most variable by
-    scanpy's `seurat_v3` on raw counts. Raises ValueError where nothing remains.
+    scanpy's `flavor`: `seurat_v3` takes raw counts, `seurat` log values. Raises ValueError where
+    nothing remains.
     """
     if n_top_genes is not None and n_top_genes < 1:
         raise ValueError(f"n_top_genes must be at least 1: got {n_top_genes}. Pass None for all.")
@@ -55,17 +57,17 @@ def choose_genes(
         )
     if n_top_genes is None or n_top_genes >= len(kept):
         return kept
-    return kept[_most_variable(training[:, kept], n_top_genes)]
+    return kept[_most_variable(training[:, kept], n_top_genes, flavor)]
 
 
-def _most_variable(counts: sp.csr_array, number: int) -> np.ndarray:
+def _most_variable(counts: sp.csr_array, number: int, flavor: str) -> np.ndarray:
     import scanpy as sc
     from anndata import AnnData
 
     adata = AnnData(sp.csr_matrix(counts))  # scanpy 1.11 checks matrices, but knows no arrays
     try:
         table = sc.pp.highly_variable_genes(
-            adata, flavor="seurat_v3", n_top_genes=number, inplace=False
+            adata, flavor=flavor, n_top_genes=number, inplace=False
         )
     except ValueError as error:  # the loess fit, on too few genes or cells
         raise ValueError(

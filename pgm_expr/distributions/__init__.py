@@ -1,7 +1,17 @@
-"""Count distributions in logarithms, as Pyro distributions: by `log_mean` and `log_dispersion`."""
+"""Distributions of counts, as Pyro distributions; most are given by `log_mean`, in logarithms."""
 
+from .detection import Detection
+from .dirichlet_multinomial import DirichletMultinomial
 from .negative_binomial import NegativeBinomial
 from .poisson import Poisson
+from .rounded_gaussian import RoundedGaussian
 from .zero_inflated import ZeroInflatedNegativeBinomial
 
-__all__ = ["NegativeBinomial", "Poisson", "ZeroInflatedNegativeBinomial"]
+__all__ = [
+    "Detection",
+    "DirichletMultinomial",
+    "NegativeBinomial",
+    "Poisson",
+    "RoundedGaussian",
+    "ZeroInflatedNegativeBinomial",
+]

@@ -1,15 +1,20 @@
 """Judging a fitted story: takes (model, guide, batches) or arrays, never a story by name."""
 
 from .baselines import Baseline, fit_baseline
+from .compare import difference, rank, score, zero_inflation
 from .counts import compare_counts, gene_statistics
 from .expression import draw_posterior, draw_prior, normalized_expression
 from .heldout import elbo, iwae, standard_error
 from .judge import judge
 from .probes import pca, probe
+from .refine import Refined, amortisation_gap
 
 __all__ = [
     "Baseline",
+    "Refined",
+    "amortisation_gap",
     "compare_counts",
+    "difference",
     "draw_posterior",
     "draw_prior",
     "elbo",
@@ -20,5 +25,8 @@ __all__ = [
     "normalized_expression",
     "pca",
     "probe",
+    "rank",
+    "score",
     "standard_error",
+    "zero_inflation",
 ]

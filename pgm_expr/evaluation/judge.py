@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..inference import MeanField, Objective, latent_use, seeded
+from ..inference import ELBO, Objective, latent_use, seeded
 from . import heldout
 from .baselines import fit_baseline
 from .counts import compare_counts
@@ -27,7 +28,7 @@ def judge(
     *,
     labels: int = 0,
     draws: tuple[int, int] = (500, 2000),
-    objective: Callable[..., Objective] = MeanField,
+    objective: Callable[..., Objective] = ELBO,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Judge a story on held-out cells: (metrics, table).
 
@@ -38,7 +39,7 @@ def judge(
     """
     bounds = heldout.iwae(model, guide, test(), draws)
     fine, coarse = bounds[draws[1]], bounds[draws[0]]
-    bound = objective(model, guide, cells=1)
+    bound = objective(model, guide, cells=math.inf)
     use = latent_use(bound, test())
     x_train, x_test = _counts(train()), _counts(test())
     y_train, y_test = _labels(train()), _labels(test())

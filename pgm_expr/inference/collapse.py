@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from .noise import seeded
@@ -56,8 +57,16 @@ def latent_use(objective: Objective, batches: Iterable[Mapping[str, Tensor]]) ->
     return LatentUse(torch.cat(locs), (torch.stack(kls) * weights).sum(0))
 
 
+def mean(posterior: TorchDistribution, draws: int = 200) -> Tensor:
+    """The mean of a posterior, of `draws` draws where it has no closed form, as in a flow."""
+    try:
+        return posterior.mean
+    except NotImplementedError:
+        return posterior.sample((draws,)).mean(0)
+
+
 def _batch_use(objective: Objective, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     draw = objective.draw(batch)
-    means = [site["fn"].mean for site, _ in draw.latents]
+    means = [mean(site["fn"]) for site, _ in draw.latents]
     loc = torch.cat([m[0] if objective.particles > 1 else m for m in means], -1)
     return loc, torch.cat([cost.mean((0, 1)) for cost in objective.costs(draw)])

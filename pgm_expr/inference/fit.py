@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyro
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .noise import seeded
 from .objective import Objective
@@ -32,7 +32,7 @@ LEAST = {"epochs": 1, "batch_size": 1, "patience": 1, "learning_rate": 1e-12}  #
 class Plan:
     """How to train; every field is recorded with the run.
 
-    `weight_decay` is AdamW's, on matrices only (Loshchilov and Hutter, ICLR 2019,
+    `weight_decay` is AdamW's, on weights of linear layers only (Loshchilov and Hutter, ICLR 2019,
     https://arxiv.org/abs/1711.05101). Training stops after `patience` epochs without a better
     validation bound, counted from the end of the warm-up, and the best epoch's weights are kept.
     `beta` and `free_bits` are those of `Objective.temper` and `Objective.free_bits`.
@@ -156,8 +156,10 @@ def _nth(batches: Iterable[Batch], number: int) -> Batch:
 
 
 def _optimizer(objective: Objective, plan: Plan) -> torch.optim.AdamW:
-    matrices = [p for p in objective.parameters() if p.ndim > 1]
-    others = [p for p in objective.parameters() if p.ndim <= 1]
+    layers = [m for m in objective.modules() if isinstance(m, nn.Linear)]
+    decayed = {id(layer.weight) for layer in layers}
+    matrices = [p for p in objective.parameters() if id(p) in decayed]
+    others = [p for p in objective.parameters() if id(p) not in decayed]
     groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],

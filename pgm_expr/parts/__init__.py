@@ -1,13 +1,41 @@
 """The catalogue: modules whose call returns a distribution, one for each edge of a story."""
 
-from .likelihoods import NegativeBinomial, PoissonCounts, ZeroInflatedNB
-from .posteriors import DiagonalNormal
-from .priors import StandardNormal
+from .likelihoods import (
+    Detection,
+    DirichletMultinomial,
+    NegativeBinomial,
+    NegativeBinomialByBatch,
+    NegativeBinomialByCell,
+    NegativeBinomialMixture,
+    PoissonCounts,
+    ZeroInflatedNB,
+)
+from .links import Composition, Rate
+from .posteriors import DiagonalNormal, FlowPosterior, LowRankNormal
+from .priors import FlowPrior, MixtureOfNormals, StandardNormal, VampPrior, WideNormal
+from .values import Gaussian, GaussianMixture, LowRankGaussianMixture, RoundedGaussian
 
 __all__ = [
+    "Composition",
+    "Detection",
     "DiagonalNormal",
+    "DirichletMultinomial",
+    "FlowPosterior",
+    "FlowPrior",
+    "Gaussian",
+    "GaussianMixture",
+    "LowRankGaussianMixture",
+    "LowRankNormal",
+    "MixtureOfNormals",
     "NegativeBinomial",
+    "NegativeBinomialByBatch",
+    "NegativeBinomialByCell",
+    "NegativeBinomialMixture",
     "PoissonCounts",
+    "Rate",
+    "RoundedGaussian",
     "StandardNormal",
+    "VampPrior",
+    "WideNormal",
     "ZeroInflatedNB",
 ]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pyro.distributions as dist
+import torch
 from torch import Tensor, nn
+from torch.distributions import AffineTransform
 from torch.nn.functional import softplus
+
+from ..distributions.flow import ComposedTransform, Flow, affine_map
 
 
 class DiagonalNormal(nn.Module):
@@ -21,3 +25,52 @@ class DiagonalNormal(nn.Module):
     def forward(self, features: Tensor) -> dist.TorchDistribution:
         scale = softplus(self.raw_scale(features)) + 1e-4
         return dist.Normal(self.loc(features), scale).to_event(1)
+
+
+class LowRankNormal(nn.Module):
+    """q(z | h) = Normal(loc(h), factor(h) factor(h)^T + diag(scale(h)^2)), of few factors.
+
+    call(features (..., hidden)) -> event shape (D,); factor is (..., D, rank) and starts small,
+    scale stays above 1e-4.
+    """
+
+    def __init__(self, hidden: int, latent: int, rank: int = 2) -> None:
+        super().__init__()
+        self.loc = nn.Linear(hidden, latent)
+        self.raw_scale = nn.Linear(hidden, latent)
+        self.factor = nn.Linear(hidden, latent * rank)
+        self.rank = rank
+        for parameter in self.factor.parameters():
+            parameter.data *= 0.1  # not 0, where the factor's own gradient is 0
+
+    def forward(self, features: Tensor) -> dist.TorchDistribution:
+        scale = softplus(self.raw_scale(features)) + 1e-4  # (..., D)
+        factor = self.factor(features).unflatten(-1, (-1, self.rank))  # (..., D, rank)
+        return dist.LowRankMultivariateNormal(self.loc(features), factor, scale**2)
+
+
+class FlowPosterior(nn.Module):
+    """q(z | h) by an inverse autoregressive flow, conditional on the features.
+
+        u ~ Normal(0, I),  z = loc(h) + scale(h) * flow(u; h)
+
+    call(features (..., hidden)) -> event shape (D,). Starts near a diagonal normal. A draw and
+    its own density take one pass; the density of any other value D passes. No closed-form mean.
+
+    Kingma et al., NeurIPS 2016, https://arxiv.org/abs/1606.04934
+    """
+
+    def __init__(
+        self, hidden: int, latent: int, transforms: int = 2, flow_hidden: int = 32
+    ) -> None:
+        super().__init__()
+        self.loc = nn.Linear(hidden, latent)
+        self.raw_scale = nn.Linear(hidden, latent)
+        self.flow = affine_map(latent, transforms=transforms, hidden=flow_hidden, context=hidden)
+
+    def forward(self, features: Tensor) -> dist.TorchDistribution:
+        loc = self.loc(features)  # (..., D)
+        scale = softplus(self.raw_scale(features)) + 1e-4
+        base = dist.Normal(torch.zeros_like(loc), torch.ones_like(loc)).to_event(1)
+        place = AffineTransform(loc, scale, event_dim=1)
+        return Flow(base, push=ComposedTransform(self.flow(features), place))

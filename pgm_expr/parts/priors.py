@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pyro.distributions as dist
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from ..distributions.flow import Flow, spline_map
 
 
 class StandardNormal(nn.Module):
@@ -16,3 +21,121 @@ class StandardNormal(nn.Module):
 
     def forward(self) -> dist.TorchDistribution:
         return dist.Normal(self.origin, torch.ones_like(self.origin)).to_event(1)
+
+
+class WideNormal(nn.Module):
+    """p(z) = Normal(0, width^2 I), `width` a standard deviation: call() -> event shape (D,)."""
+
+    def __init__(self, latent: int, width: float = 3.0) -> None:
+        super().__init__()
+        self.width = width
+        self.register_buffer("origin", torch.zeros(latent))
+
+    def forward(self) -> dist.TorchDistribution:
+        return dist.Normal(self.origin, torch.full_like(self.origin, self.width)).to_event(1)
+
+
+class MixtureOfNormals(nn.Module):
+    """p(z) = sum_k weight_k Normal(loc_k, scale_k^2), all learned: call() -> event shape (D,).
+
+    Components start at draws of Normal(0, I) with scale 1; scales stay above 1e-3.
+    """
+
+    def __init__(self, latent: int, components: int = 20) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.loc = nn.Parameter(torch.randn(components, latent))
+        one = math.log(math.expm1(1 - 1e-3))  # softplus(one) + 1e-3 = 1
+        self.raw_scale = nn.Parameter(torch.full((components, latent), one))
+
+    def forward(self) -> dist.TorchDistribution:
+        scale = softplus(self.raw_scale) + 1e-3  # (K, D)
+        components = dist.Normal(self.loc, scale).to_event(1)
+        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
+
+
+class VampPrior(nn.Module):
+    """p(z) = sum_k weight_k q(z | u_k): the guide's own posterior at K learned pseudo-cells u_k.
+
+    call() -> event shape (D,). The pseudo-cells are log(1 + counts), kept above zero as |raw|,
+    whose slope never dies. They start as the counts of `examples` (M, G), cell k % M for the
+    k-th, or without examples near the composition `average` (G,) of the average cell.
+
+    The guide is borrowed: its weights are trained through the prior but are not among the
+    prior's parameters, so move it to another device along with the model, and copy both at once.
+
+    Tomczak and Welling, AISTATS 2018, https://arxiv.org/abs/1705.07120
+    """
+
+    def __init__(
+        self,
+        genes: int,
+        latent: int,
+        guide: nn.Module,
+        average: Tensor | None = None,
+        examples: Tensor | None = None,
+        pseudo_inputs: int = 50,
+    ) -> None:
+        super().__init__()
+        _check_borrowed(guide)
+        self._borrowed, self.latent = (guide,), latent
+        self.logits = nn.Parameter(torch.zeros(pseudo_inputs))
+        start = _invented(genes, average, pseudo_inputs)
+        if examples is not None:
+            start = _chosen(genes, examples, pseudo_inputs)
+        self.raw_cells = nn.Parameter(start)  # (K, G)
+
+    @property
+    def cells(self) -> Tensor:
+        """The pseudo-cells, (K, G), as log(1 + counts)."""
+        return self.raw_cells.abs()
+
+    def forward(self) -> dist.TorchDistribution:
+        (guide,) = self._borrowed
+        components = guide.posterior(guide.encode(self.cells))  # (K,), (D,)
+        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
+
+
+def _check_borrowed(guide: nn.Module) -> None:
+    missing = " and no ".join(n for n in ("encode", "posterior") if not hasattr(guide, n))
+    if missing:
+        raise ValueError(
+            f"VampPrior, argument guide: {type(guide).__name__} has no {missing}. "
+            "Pass a guide whose q(z | x) is posterior(encode(log1p(x))), such as VAEGuide."
+        )
+
+
+def _chosen(genes: int, examples: Tensor, number: int) -> Tensor:
+    """log(1 + counts) of real cells; a little above zero, where |raw| has no slope."""
+    if examples.shape[-1] != genes:
+        raise ValueError(
+            f"VampPrior, argument examples: shape {tuple(examples.shape)} where {genes} genes are "
+            "modelled. Pass counts of the modelled genes only."
+        )
+    rows = torch.arange(number, device=examples.device) % len(examples)
+    return examples[rows].log1p() + 0.01
+
+
+def _invented(genes: int, average: Tensor | None, number: int) -> Tensor:
+    composition = torch.full((genes,), 1 / genes) if average is None else average
+    noise = torch.randn(number, genes, device=composition.device).exp()
+    return (genes * composition * noise).log1p() + 0.01
+
+
+class FlowPrior(nn.Module):
+    """p(z) by a masked autoregressive flow of splines: call() -> event shape (D,).
+
+    Densities take one pass, draws D passes. Starts near Normal(0, I); a value outside [-5, 5]
+    goes through unchanged, so the tails stay those of a normal.
+
+    Papamakarios et al., NeurIPS 2017, https://arxiv.org/abs/1705.07057
+    Durkan et al., NeurIPS 2019, https://arxiv.org/abs/1906.04032
+    """
+
+    def __init__(self, latent: int, transforms: int = 3, flow_hidden: int = 32) -> None:
+        super().__init__()
+        self.base = StandardNormal(latent)
+        self.flow = spline_map(latent, transforms=transforms, hidden=flow_hidden)
+
+    def forward(self) -> dist.TorchDistribution:
+        return Flow(self.base(), pull=self.flow())

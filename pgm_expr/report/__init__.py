@@ -1,14 +1,18 @@
 """What a person sees of a run: a progress bar, pages for the terminal, pictures."""
 
+from .comparison import comparison_page, comparison_picture
 from .pages import fit_page, metrics_page, zoo_page
 from .pictures import latent_picture, training_picture
-from .progress import bar
+from .progress import bar, tally
 
 __all__ = [
     "bar",
+    "comparison_page",
+    "comparison_picture",
     "fit_page",
     "latent_picture",
     "metrics_page",
+    "tally",
     "training_picture",
     "zoo_page",
 ]

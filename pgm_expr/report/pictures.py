@@ -39,7 +39,7 @@ def training_picture(history: Sequence[dict]) -> bytes:
     axes.set_ylim(low - 0.2 * (high - low) - 1, high + 0.05 * (high - low) + 1)
     axes.set(xlabel="epoch", ylabel="bound, nats per cell", title="Training curve")
     axes.legend(frameon=False)
-    return _png(figure)
+    return png(figure)
 
 
 def latent_picture(latent: np.ndarray, labels: Sequence[str] | None, *, seed: int = 0) -> bytes:
@@ -54,7 +54,7 @@ def latent_picture(latent: np.ndarray, labels: Sequence[str] | None, *, seed: in
     axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2", title="Latent space")
     if labels is not None:
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
-    return _png(figure)
+    return png(figure)
 
 
 def _umap(latent: np.ndarray, seed: int) -> np.ndarray:
@@ -73,7 +73,8 @@ def _umap(latent: np.ndarray, seed: int) -> np.ndarray:
     return table.obsm["X_umap"]
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file."""
     file = io.BytesIO()
     FigureCanvasAgg(figure).print_png(file)
     return file.getvalue()

@@ -1,11 +1,14 @@
-"""The live progress bar of a fit, in nats per cell."""
+"""Live progress bars: of a fit, in nats per cell, and of a comparison, in fits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+Item = TypeVar("Item")
 
 
 def bar(rows: Iterable[dict], epochs: int, *, show: bool = True) -> Iterator[dict]:
@@ -26,3 +29,10 @@ def bar(rows: Iterable[dict], epochs: int, *, show: bool = True) -> Iterator[dic
             progress.update(task, advance=1, description=text)
             yield row
         progress.update(task, total=progress.tasks[0].completed)
+
+
+def tally(done: Iterable[Item], todo: Sized, *, show: bool = True) -> Iterator[Item]:
+    """Pass results on as they come, drawing on stderr how many of `todo` are there."""
+    columns = (TextColumn("fit"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
+        yield from progress.track(done, total=len(todo))

@@ -1,6 +1,6 @@
 """The zoo: every story, part and objective by name, and the only place a pair is tied."""
 
-from .build import FROM_DATA, build, check_options, defaults
+from .build import FROM_DATA, build, check_options, defaults, measure, takes
 from .catalogue import (
     OBJECTIVES,
     PARTS,
@@ -23,8 +23,10 @@ __all__ = [
     "build",
     "check_options",
     "defaults",
+    "measure",
     "objective",
     "part_name",
     "refusal",
     "story",
+    "takes",
 ]

@@ -55,6 +55,23 @@ def defaults(story: Story) -> dict[str, Any]:
     return {n: p.default for half in HALVES for n, p in _options_of(getattr(story, half)).items()}
 
 
+def takes(story: Story, options: Mapping[str, object]) -> str:
+    """What a story with these options is about: raw "counts", or "values" on a log scale.
+
+    The likelihood says so, or the model where it has no such part.
+    """
+    return getattr(_chosen(options).get("likelihood", story.model), "takes", "counts")
+
+
+def measure(model: nn.Module) -> str:
+    """What log p(x) is a probability of: only rows of one measure may be compared.
+
+    The model says so itself, or its likelihood does; "unknown" where neither does.
+    """
+    likelihood = getattr(model, "likelihood", None)
+    return getattr(model, "measure", getattr(likelihood, "measure", "unknown"))
+
+
 def check_options(story: Story, options: Mapping[str, object]) -> None:
     """ValueError for an option that neither story nor chosen parts have, or of a wrong kind."""
     known = defaults(story)
@@ -62,6 +79,22 @@ def check_options(story: Story, options: Mapping[str, object]) -> None:
         known |= {n: p.default for n, p in _options_of(part).items() if n not in known}
     for name, value in options.items():
         _check_option(name, value, known)
+    _check_call(story, options)
+
+
+def _check_call(story: Story, options: Mapping[str, object]) -> None:
+    """ValueError where the likelihood is called with more than the story can know."""
+    likelihood = _chosen(options).get("likelihood")
+    if likelihood is None:
+        return
+    _, _, _, *more = inspect.signature(likelihood.forward).parameters  # self, eta, library
+    missing = [name for name in more if name not in _parameters(story.model.forward)]
+    if missing:
+        raise ValueError(
+            f"likelihood '{options['likelihood']}' needs {missing[0]}, which "
+            f"{story.model.__name__}.forward does not take. In a story of your own, name it there "
+            f"and call likelihood(eta, library, {missing[0]})."
+        )
 
 
 def _chosen(options: Mapping[str, object]) -> dict[str, Callable[..., nn.Module]]:

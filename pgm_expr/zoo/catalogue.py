@@ -10,16 +10,10 @@ from typing import Any
 
 from torch import nn
 
+from .. import parts
 from ..guides import VAEGuide
 from ..inference import ELBO, IWAE, MeanField, Objective, Renyi, Trace
 from ..models import VAE
-from ..parts import (
-    DiagonalNormal,
-    NegativeBinomial,
-    PoissonCounts,
-    StandardNormal,
-    ZeroInflatedNB,
-)
 
 
 @dataclass(frozen=True)
@@ -34,9 +28,33 @@ class Story:
 STORIES = {"vae": Story(model=VAE, guide=VAEGuide)}
 
 PARTS: dict[str, dict[str, Callable[..., nn.Module]]] = {
-    "prior": {"normal": StandardNormal},
-    "likelihood": {"nb": NegativeBinomial, "zinb": ZeroInflatedNB, "poisson": PoissonCounts},
-    "posterior": {"normal": DiagonalNormal},
+    "prior": {
+        "normal": parts.StandardNormal,
+        "wide": parts.WideNormal,
+        "mog": parts.MixtureOfNormals,
+        "vamp": parts.VampPrior,
+        "flow": parts.FlowPrior,
+    },
+    "likelihood": {
+        "nb": parts.NegativeBinomial,
+        "zinb": parts.ZeroInflatedNB,
+        "poisson": parts.PoissonCounts,
+        "nb-batch": parts.NegativeBinomialByBatch,
+        "nb-cell": parts.NegativeBinomialByCell,
+        "nb-mixture": parts.NegativeBinomialMixture,
+        "dirichlet-multinomial": parts.DirichletMultinomial,
+        "bernoulli": parts.Detection,
+        "rounded-gaussian": parts.RoundedGaussian,
+        "gaussian": parts.Gaussian,
+        "gaussian-mixture": parts.GaussianMixture,
+        "gaussian-low-rank": parts.LowRankGaussianMixture,
+    },
+    "link": {"softmax": parts.Composition, "exp": parts.Rate},
+    "posterior": {
+        "normal": parts.DiagonalNormal,
+        "low-rank": parts.LowRankNormal,
+        "flow": parts.FlowPosterior,
+    },
 }
 
 OBJECTIVES: dict[str, Callable[..., Objective]] = {

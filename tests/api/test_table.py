@@ -48,9 +48,9 @@ def test_sizes_and_split(adata):
 def test_the_average_cell_is_of_the_training_cells(adata):
     table = prepare(adata, COLUMNS)
     sums = adata.X.toarray().astype(np.float64)[table.split.train].sum(0) + 0.5
-    assert np.allclose(table.average(), sums / sums.sum(), rtol=1e-6)
+    assert np.allclose(table.from_data()["average"], sums / sums.sum(), rtol=1e-6)
     put(adata, (table.split.train, 0), 0)
-    average = prepare(adata, COLUMNS).average()
+    average = prepare(adata, COLUMNS).from_data()["average"]
     assert (average > 0).all() and average.sum() == pytest.approx(1)
 
 

@@ -1,0 +1,118 @@
+r"""Likelihoods of log values, whose mean is the decoder's output itself.
+
+`RoundedGaussian` is one of counts: it gives each count the mass of its own interval of log values
+and so stands beside the count likelihoods. The others are densities of values as they are, with
+measure "values"; they take no average, and the library is not used.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pyro.distributions import (
+    Categorical,
+    LowRankMultivariateNormal,
+    MixtureSameFamily,
+    Normal,
+    TorchDistribution,
+)
+from torch import Tensor, nn
+
+from .. import distributions
+
+
+class RoundedGaussian(nn.Module):
+    """Counts whose log values log(1 + scale x_g / library) are Normal(mu_g, sigma_g^2), rounded.
+
+    mu = log(1 + scale average) + eta, so that eta = 0 is the average cell; sigma is learned.
+    call(eta (..., N, G), library (N, 1)) -> event shape (G,), a pmf of the counts.
+    """
+
+    measure: ClassVar[str] = "counts given library"
+    takes: ClassVar[str] = "counts"
+
+    def __init__(self, genes: int, average: Tensor | None = None, scale: float = 1e4) -> None:
+        super().__init__()
+        self.scale = scale
+        flat = torch.full((genes,), 1 / genes)
+        offset = torch.log1p(scale * (flat if average is None else average))
+        self.register_buffer("offset", offset)  # (G,)
+        self.log_scale = nn.Parameter(torch.zeros(genes))  # (G,)
+
+    def forward(self, eta: Tensor, library: Tensor) -> TorchDistribution:
+        return distributions.RoundedGaussian(
+            self.offset + eta, self.log_scale.exp(), self.scale / library
+        ).to_event(1)
+
+
+class Gaussian(nn.Module):
+    """x_g ~ Normal(eta_g, sigma_g^2).
+
+    call(eta (..., N, G), library (N, 1)) -> event shape (G,).
+    """
+
+    measure: ClassVar[str] = "values"
+    takes: ClassVar[str] = "values"
+
+    def __init__(self, genes: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(genes))  # (G,)
+
+    def forward(self, eta: Tensor, library: Tensor) -> TorchDistribution:
+        return Normal(eta, self.log_scale.exp()).to_event(1)
+
+
+class GaussianMixture(nn.Module):
+    """x_g ~ sum_k pi_kg Normal(eta_g + shift_kg, sigma_kg^2): each gene has modes of its own.
+
+    Shifts are centred, sum_k pi_kg shift_kg = 0, so that eta is the mean; they start apart.
+    call(eta (..., N, G), library (N, 1)) -> event shape (G,).
+    """
+
+    measure: ClassVar[str] = "values"
+    takes: ClassVar[str] = "values"
+
+    def __init__(self, genes: int, modes: int = 2) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(modes, genes))  # (K, G)
+        self.shifts = nn.Parameter(torch.linspace(-1, 1, modes)[:, None].repeat(1, genes))
+        self.log_scale = nn.Parameter(torch.zeros(modes, genes))  # (K, G)
+
+    def forward(self, eta: Tensor, library: Tensor) -> TorchDistribution:
+        shifts = self.shifts - (self.logits.softmax(0) * self.shifts).sum(0)  # (K, G)
+        loc = eta.unsqueeze(-1) + shifts.T.contiguous()  # (..., N, G, K)
+        weights = Categorical(logits=self.logits.T.expand_as(loc))
+        modes = Normal(loc, self.log_scale.T.contiguous().exp())
+        return MixtureSameFamily(weights, modes).to_event(1)
+
+
+class LowRankGaussianMixture(nn.Module):
+    """x ~ sum_k pi_k Normal(eta + shift_k, W_k W_k^T + diag(sigma_k^2)), over the whole profile.
+
+    A mode belongs to a cell, not to a gene. Shifts are centred, sum_k pi_k shift_k = 0, so that
+    eta is the mean; `factors` = 0 gives diagonal covariances.
+    call(eta (..., N, G), library (N, 1)) -> event shape (G,).
+    """
+
+    measure: ClassVar[str] = "values"
+    takes: ClassVar[str] = "values"
+
+    def __init__(self, genes: int, modes: int = 2, factors: int = 2) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(modes))  # (K,)
+        self.shifts = nn.Parameter(0.1 * torch.randn(modes, genes))  # (K, G)
+        loadings = 0.1 * torch.randn(modes, genes, factors)
+        self.factors = nn.Parameter(loadings) if factors else None  # (K, G, F)
+        self.log_scale = nn.Parameter(torch.zeros(modes, genes))  # (K, G)
+
+    def forward(self, eta: Tensor, library: Tensor) -> TorchDistribution:
+        shifts = self.shifts - self.logits.softmax(0) @ self.shifts  # (K, G)
+        modes = self.modes(eta.unsqueeze(-2) + shifts)  # (..., N, K, G)
+        logits = self.logits.expand(modes.batch_shape)
+        return MixtureSameFamily(Categorical(logits=logits), modes)
+
+    def modes(self, loc: Tensor) -> TorchDistribution:
+        if self.factors is None:
+            return Normal(loc, self.log_scale.exp()).to_event(1)
+        return LowRankMultivariateNormal(loc, self.factors, (2 * self.log_scale).exp())

@@ -1,0 +1,104 @@
+"""A comparison as a table for the terminal and as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich.console import Group
+from rich.table import Table
+
+from .pictures import COLOURS, png
+
+CHOICES = ("story", "objective", "beta", "likelihood", "prior", "posterior")
+NOTE = (
+    "elpd: held-out IWAE bound at K = {k:,}, nats per cell, mean over seeds, sd their standard "
+    "deviation; diff: to the best row of the same measure, paired over cells, with its standard "
+    "error dse, both at K = {fine:,}; tie: within two dse, or within what K moves it."
+)
+
+
+def comparison_page(rows: Sequence[Mapping[str, Any]], sentence: str | None, draws: int) -> Group:
+    """Variants ranked as `arviz.compare` does it, one table a measure, then what is refused."""
+    ranked = [row for row in rows if not row["refused"]]
+    measures = list(dict.fromkeys(row["measure"] for row in ranked))
+    parts: list[Any] = [
+        _table(measure, [row for row in ranked if row["measure"] == measure])
+        for measure in measures
+    ]
+    if len(measures) > 1:
+        parts.append("Tables of different measures hold different quantities: no differences.")
+    parts += _refused([row for row in rows if row["refused"]])
+    if ranked:
+        parts.append(NOTE.format(k=draws, fine=4 * draws))
+    return Group(*parts, *([sentence] if sentence else []))
+
+
+def _table(measure: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    shown = _varying(rows)
+    table = Table(title=f"log p of {measure}", title_justify="left", box=None, pad_edge=False)
+    for name in ("", *(shown or ("story",))):
+        table.add_column(name)
+    for name in ("elpd", "sd", "diff", "dse", "", "KL", "units", "probe", "s"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for rank, row in enumerate(rows):
+        table.add_row(
+            str(rank),
+            *(f"{row[key]:g}" if key == "beta" else row[key] for key in shown or ("story",)),
+            f"{row['heldout_iwae']:.2f}",
+            f"{row['heldout_iwae_sd']:.2f}",
+            f"{row['diff']:.2f}",
+            f"{row['dse']:.2f}",
+            "tie" if row["tie"] else "",
+            f"{row['kl']:.1f}" + (" collapsed" if row["collapsed"] else ""),
+            f"{row['active_units']:.1f}",
+            "" if row["probe_macro_f1"] is None else f"{row['probe_macro_f1']:.3f}",
+            f"{row['seconds']:.0f}",
+        )
+    return table
+
+
+def _refused(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line a reason, with the rows it holds for."""
+    shown = _varying(rows) or ["story"]
+    reasons: dict[str, list[str]] = {}
+    for row in rows:
+        reasons.setdefault(row["refused"], []).append(label(row, shown))
+    return [f"refused: {why} ({'; '.join(which)})" for why, which in reasons.items()]
+
+
+def _varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The choices in which rows differ."""
+    return [key for key in CHOICES if len({row[key] for row in rows}) > 1]
+
+
+def label(row: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """A row in words."""
+    return " ".join(f"beta {row[k]:g}" if k == "beta" else str(row[k]) for k in keys)
+
+
+def comparison_picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Difference to the best, with two standard errors, a panel a measure, as a PNG."""
+    ranked = [row for row in rows if not row["refused"]]
+    measures = list(dict.fromkeys(row["measure"] for row in ranked)) or ["nothing was fitted"]
+    sizes = [max(1, sum(row["measure"] == m for row in ranked)) for m in measures]
+    height = 1.2 * len(sizes) + 0.24 * sum(sizes)
+    figure = Figure(figsize=(8, height), layout="constrained")
+    panels = figure.subplots(len(sizes), squeeze=False, height_ratios=sizes)[:, 0]
+    for axes, measure in zip(panels, measures, strict=True):
+        own = [row for row in ranked if row["measure"] == measure]
+        places = np.arange(len(own))
+        shown = _varying(ranked) or ["story"]
+        kinds = list(dict.fromkeys(row["likelihood"] for row in ranked))
+        for place, row in zip(places, own, strict=True):
+            colour = COLOURS[kinds.index(row["likelihood"]) % len(COLOURS)]
+            axes.errorbar(row["diff"], place, xerr=2 * row["dse"], fmt="o", color=colour, ms=4)
+        axes.axvline(0, color="0.7", linewidth=1)
+        axes.set_yticks(places, [label(row, shown) for row in own], fontsize=8)
+        axes.set_ylim(len(own) - 0.5, -0.5)
+        axes.set(
+            title=f"log p of {measure}", xlabel="difference to the best, nats per cell ± 2 se"
+        )
+    return png(figure)
