@@ -25,6 +25,9 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A file, or a data set's name.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that fit wrote.")]
+OwnStory = Annotated[
+    str | None, typer.Option("--story", help="The file of a run of your own story.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 Names = Annotated[str, typer.Option(metavar="A,B,...", help="See `pgm-expr zoo`.")]
 Layer = Annotated[str | None, typer.Option(help="Where the counts are: X, raw or a layer.")]
@@ -100,6 +103,16 @@ def zoo(
 
 
 @app.command()
+def new(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .py file to write.")],
+    origin: Annotated[str, typer.Option("--from", help="See `pgm-expr zoo`.")] = "vae",
+) -> None:
+    """Write a story as one file of your own, to edit and pass as --story FILE."""
+    api.new_story(file, origin)
+    out.print(f"Wrote {file}. Next: pgm-expr fit DATA --story {file} --out RUN")
+
+
+@app.command()
 def data(file: Data) -> None:
     """Say what is in a file or data set: kinds of values, layers, columns."""
     print(api.describe(api.load_dataset(file)))
@@ -109,7 +122,9 @@ def data(file: Data) -> None:
 def fit(
     file: Data,
     out_folder: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
-    story: Annotated[str, typer.Option(help="See `pgm-expr zoo`.")] = "vae",
+    story: Annotated[
+        str, typer.Option(help="See `pgm-expr zoo`, or a .py file of your own.")
+    ] = "vae",
     layer: Layer = None,
     labels_key: Labels = None,
     batch_key: Batches = None,
@@ -155,12 +170,13 @@ def evaluate(
     run_folder: RunPath,
     file: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Other cells.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write figures here.")] = None,
+    story: OwnStory = None,
     device: Device = "auto",
 ) -> None:
     """Judge a run on held-out cells, or on other data, beside baselines."""
     if json_file is not None and not json_file.resolve().parent.is_dir():
         raise ValueError(f"--json {json_file}: no folder {json_file.parent}. Make it first.")
-    run = api.load(run_folder, device=device)
+    run = api.load(run_folder, story, device=device)
     _judge(run, None if file else run_folder, file, json_file)
 
 
@@ -169,11 +185,12 @@ def embed(
     run_folder: RunPath,
     file: Data,
     out_file: Annotated[Path, typer.Option("--out", help="An .h5ad file to write.")],
+    story: OwnStory = None,
     device: Device = "auto",
 ) -> None:
     """Write the data with the latent state of each cell in obsm."""
     api.check_h5ad(out_file)
-    run = api.load(run_folder, device=device)
+    run = api.load(run_folder, story, device=device)
     adata = api.load_dataset(file)
     latent = run.embed(adata)
     api.write_h5ad(adata, out_file)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def features(inputs: int, hidden: int, *, layers: int = 1, dropout: float = 0.0) -> nn.Sequential:
@@ -17,8 +18,42 @@ def features(inputs: int, hidden: int, *, layers: int = 1, dropout: float = 0.0)
 
 
 def mlp(
-    inputs: int, hidden: int, outputs: int, *, layers: int = 1, dropout: float = 0.0
-) -> nn.Sequential:
-    """`features` and a linear read-out: (..., inputs) -> (..., outputs)."""
+    inputs: int,
+    hidden: int,
+    outputs: int,
+    *,
+    layers: int = 1,
+    dropout: float = 0.0,
+    skip: bool = False,
+) -> nn.Module:
+    """`features` and a linear read-out: (..., inputs) -> (..., outputs).
+
+    With `skip` every layer sees the inputs again, see `SkipMLP`.
+    """
+    if skip:
+        return SkipMLP(inputs, hidden, outputs, layers=layers, dropout=dropout)
     body = features(inputs, hidden, layers=layers, dropout=dropout)
     return nn.Sequential(*body, nn.Linear(hidden, outputs))
+
+
+class SkipMLP(nn.Module):
+    """`mlp` whose every layer after the first, the read-out too, also takes the inputs.
+
+    A latent state that no layer can forget is harder to collapse.
+    Dieng et al., AISTATS 2019, https://arxiv.org/abs/1807.04863
+    """
+
+    def __init__(
+        self, inputs: int, hidden: int, outputs: int, *, layers: int = 1, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        later = [features(hidden + inputs, hidden, dropout=dropout) for _ in range(layers - 1)]
+        self.layers = nn.ModuleList([features(inputs, hidden, dropout=dropout), *later])
+        self.read_out = nn.Linear(hidden + inputs, outputs)
+
+    def forward(self, z: Tensor) -> Tensor:
+        first, *later = self.layers
+        h = first(z)
+        for layer in later:
+            h = layer(torch.cat([h, z], -1))
+        return self.read_out(torch.cat([h, z], -1))

@@ -129,7 +129,7 @@ TYPED = {
     "unknown-part": ("fit {d} --out {n} --set likelihood=znb", ["znb", "zinb"]),
     "bad-option": ("fit {d} --out {n} --set latent=2.5", ["latent", "2.5"]),
     "bad-plan": ("fit {d} --out {n} --set learning_rate=-1", ["learning_rate", "-1"]),
-    "refused-pair": ("fit {d} --out {n} --objective iwae-5 --set free_bits=0.1", ["IWAE", "KL"]),
+    "refused-pair": ("fit {d} --out {n} --objective iwae-5 --set free_bits=0.1", ["iwae", "KL"]),
     "bad-set": ("fit {d} --out {n} --set latent", ["NAME=VALUE"]),
     "bad-device": ("fit {d} --out {n} --device gpu9", ["gpu9", "cpu"]),
     "bad-number": ("fit {d} --out {n} --epochs many", ["--epochs"]),

@@ -24,7 +24,8 @@ from pgm_expr.inference import (
     save_tensors,
 )
 
-ROWS = {"vae": dict(latent=3, hidden=8)}  # a small size of every story
+SMALL = dict(latent=3, hidden=8)
+ROWS = {"vae": SMALL, "latent_library": SMALL, "bayesian_vae": SMALL}
 
 CELLS, GENES = 7, 12
 DIMS = {"genes": GENES, "batches": 2, "conditions": 4, "labels": 3, "perturbations": 2}
@@ -33,23 +34,35 @@ KEPT = dict.fromkeys(["nb", "poisson", "nb-cell", "nb-mixture", "dirichlet-multi
 KEPT["zinb"] = 1 - 1 / (1 + math.exp(3))  # a gate starts at -3
 
 
+IMPOSSIBLE = {  # with why, tested below
+    ("vae", "nb-batch"): "needs batch",
+    ("latent_library", "nb-batch"): "needs batch",
+    ("bayesian_vae", "vamp"): "borrows the guide",
+    **{
+        ("latent_library", part): "library inferred"
+        for part, made in zoo.PARTS["likelihood"].items()
+        if made.measure != "counts given library"
+    },
+}
+
+
 def combinations(name):
     """The story's own parts, every part in their place, and every prior with every posterior."""
     edges = zoo.defaults(zoo.STORIES[name])
     yield {}
     for edge, named in zoo.PARTS.items():
         yield from ({edge: part} for part in named if edge in edges)
-    if {"prior", "posterior"} <= edges.keys():
-        for prior, posterior in itertools.product(zoo.PARTS["prior"], zoo.PARTS["posterior"]):
-            yield {"prior": prior, "posterior": posterior}
-    yield from ({"likelihood": part, "link": "exp"} for part in KEPT)
+    for prior, posterior in itertools.product(zoo.PARTS["prior"], zoo.PARTS["posterior"]):
+        yield {"prior": prior, "posterior": posterior}
+    if "likelihood" in edges:
+        yield from ({"likelihood": part, "link": "exp"} for part in KEPT)
 
 
 CASES = [
     pytest.param(name, parts, id="-".join([name, *parts.values()]))
     for name in ROWS
     for parts in combinations(name)
-    if parts.get("likelihood") != "nb-batch"  # of a story that knows batches
+    if not any((name, part) in IMPOSSIBLE for part in parts.values())
 ]
 NAMES = pytest.mark.parametrize("name", ROWS)
 
@@ -188,7 +201,8 @@ def traced(half, letters):
     with poutine.trace() as recorded:
         call(half, minibatch())
     for name, site in recorded.trace.nodes.items():
-        if site["type"] == "sample" and not site_is_subsample(site):
+        auxiliary = site["infer"] and site["infer"].get("is_auxiliary")  # of AutoGuides
+        if site["type"] == "sample" and not site_is_subsample(site) and not auxiliary:
             kind = "observed" if site["is_observed"] else "latent"
             plates = [frame.name for frame in site["cond_indep_stack"]]
             sizes = "".join(f"{letters[size]}," for size in site["fn"].event_shape)
@@ -199,7 +213,7 @@ def traced(half, letters):
 def test_the_docstring_tells_the_sites(name):
     """In the order of the story: site, kind, plates, event shape."""
     (model, guide), _ = built(name)
-    letters = {GENES: "G", ROWS[name]["latent"]: "D", DIMS["conditions"]: "C"}
+    letters = {GENES: "G", ROWS[name]["latent"]: "D", DIMS["conditions"]: "C", 1: "1"}
     for half in (model, guide):
         assert documented(half) == list(traced(half, letters))
 
@@ -289,6 +303,13 @@ def test_a_vamp_prior_starts_from_examples_and_borrows_the_guide():
     model, guide = zoo.build(story, dims, **ROWS["vae"], prior="vamp", pseudo_inputs=4)
     assert torch.allclose(model.prior.cells.expm1(), examples.repeat(2, 1), atol=0.4)
     assert not {id(p) for p in model.parameters()} & {id(p) for p in guide.parameters()}
+
+
+@pytest.mark.parametrize("name, part", IMPOSSIBLE)
+def test_what_cannot_be_built_says_why(name, part):
+    edge = next(edge for edge, named in zoo.PARTS.items() if part in named)
+    with pytest.raises(ValueError, match=IMPOSSIBLE[name, part]):
+        built(name, **{edge: part})
 
 
 class BorrowingGuide(torch.nn.Module):

@@ -3,6 +3,7 @@
 from ..data import describe, load_dataset
 from ..inference import PosteriorCollapse, write_atomically
 from ..zoo import OBJECTIVES, PARTS, REFUSED, STORIES, story
+from ..zoo import new as new_story
 from .compare import Comparison, compare
 from .fit import fit
 from .folder import RunFolder
@@ -26,6 +27,7 @@ __all__ = [
     "fit",
     "load",
     "load_dataset",
+    "new_story",
     "prepare",
     "story",
     "write_atomically",

@@ -27,7 +27,7 @@ STEPS, FEWEST, MOST = 6_000, 50, 1_000  # of a fit whose number of epochs is not
 
 def fit(
     data: AnnData | str | Path,
-    story: str | Story = "vae",
+    story: str | Path | Story = "vae",
     *,
     layer: str | None = None,
     labels_key: str | None = None,
@@ -54,7 +54,8 @@ def fit(
     data
         AnnData in memory, a file (.h5ad, 10x .h5 or mtx folder, .csv, .tsv), or a data set's name.
     story
-        A story's name (`pgm-expr zoo` lists them) or a `Story` of your own.
+        A story's name (`pgm-expr zoo` lists them), a file of your own that ends in .py and holds
+        a `story` (`pgm-expr new` writes one), or a `Story`.
     layer
         Where the counts are: None for X, "raw", or a layer's name.
     labels_key, batch_key, categorical_covariate_keys, continuous_covariate_keys
@@ -88,7 +89,7 @@ def fit(
         continuous_covariate_keys,
         unlabeled_category,
     )
-    spec = zoo.story(story) if isinstance(story, str) else story
+    _, spec = zoo.find_story(story)
     _, own = _separate(options, spec)
     table = prepare(
         data,
@@ -102,7 +103,7 @@ def fit(
     )
     return fit_table(
         table,
-        story,
+        spec if spec.own else story,
         objective=objective,
         device=device,
         out=out,
@@ -115,7 +116,7 @@ def fit(
 
 def fit_table(
     table: Table,
-    story: str | Story,
+    story: str | Path | Story,
     *,
     objective: str | None = None,
     device: str = "auto",
@@ -126,11 +127,13 @@ def fit_table(
     **options: Any,
 ) -> Run:
     """`fit` on a table that is prepared already: the same cells and split for several fits."""
-    spec = zoo.story(story) if isinstance(story, str) else story
+    name, spec = zoo.find_story(story)
     settings, options = _separate(options, spec)
     plan = make_plan(settings, len(table.split.train))
+    _refuse(spec, objective, plan, options)
     notes = {
-        "story": story if isinstance(story, str) else "own",
+        "story": name,
+        "own": spec.own,
         "options": options,
         "objective": objective,
         "plan": asdict(plan),
@@ -155,22 +158,30 @@ def train(
     overwrite: bool = False,
     checkpoint_seconds: float = 10.0,
 ) -> Iterator[dict]:
-    """Train an assembled run in place; yields the rows of its history."""
+    """Train an assembled run in place, to yield the rows of its history.
+
+    What cannot be is refused by this call itself, before the first row is asked for.
+    """
     cells, split = run.table.cells.to(run.device), run.table.split
     objective = run.objective(cells=len(split.train))
     objective.free_bits(plan.free_bits).check(cells.rows(split.train[:2]))
     if folder:
         folder.refuse_unless_free(run.notes, overwrite)
         folder.begin(run.notes, overwrite)
-    with _threads(plan.batch_size * len(cells.genes)):
-        yield from inference.fit(
-            objective,
-            lambda order: epoch(cells, split.train, plan.batch_size, order),
-            lambda: sweep(cells, split.validation, SWEEP),
-            plan,
-            folder=folder and folder.path,
-            checkpoint_seconds=checkpoint_seconds,
-        )
+    rows = inference.fit(
+        objective,
+        lambda order: epoch(cells, split.train, plan.batch_size, order),
+        lambda: sweep(cells, split.validation, SWEEP),
+        plan,
+        folder=folder and folder.path,
+        checkpoint_seconds=checkpoint_seconds,
+    )
+    return _in_few_threads(rows, plan.batch_size * len(cells.genes))
+
+
+def _in_few_threads(rows: Iterator[dict], entries: int) -> Iterator[dict]:
+    with _threads(entries):
+        yield from rows
 
 
 @contextmanager
@@ -190,6 +201,14 @@ def make_plan(settings: Mapping[str, Any], cells: int) -> Plan:
     plan = Plan(**{name: value for name, value in settings.items() if value is not None})
     epochs = min(max(STEPS * min(plan.batch_size, cells) // cells, FEWEST), MOST)
     return plan if settings.get("epochs") else replace(plan, epochs=epochs)
+
+
+def _refuse(story: Story, objective: str | None, plan: Plan, options: Mapping[str, Any]) -> None:
+    """ValueError for an objective that does not go with the options, or with free bits."""
+    usual = (name for name, made in zoo.OBJECTIVES.items() if made is story.objective)
+    why = zoo.refusal(objective or next(usual, ""), options, plan.free_bits)
+    if why:
+        raise ValueError(f"{why}. Choose another objective, or leave out the other.")
 
 
 def _separate(options: Mapping[str, Any], story: Story) -> tuple[dict[str, Any], dict[str, Any]]:

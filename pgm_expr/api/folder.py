@@ -93,4 +93,4 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """The settings that differ, by name; versions may."""
     new = json.loads(json.dumps(new))
     names = [n for n in new if n != "versions" and old.get(n) != new[n]]
-    return ", ".join(names)
+    return ", ".join("the story file" if name == "own" else name for name in names)

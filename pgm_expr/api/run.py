@@ -28,6 +28,7 @@ from ..inference import (
 )
 from ..zoo import Story
 from .folder import METRICS, MODEL, STORY, RunFolder
+from .own import story_of
 from .table import Table, query, reread
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class Run:
             lambda: sweep(cells, held_out, SWEEP // 8),
             labels=len(self.table.encoding.labels) if "label" in cells.columns else 0,
             objective=self.story.objective,
+            measure=zoo.measure(self.model),
         )
         seeds = {
             "split_seed": self.notes["source"]["split_seed"],
@@ -254,18 +256,19 @@ def _start_alike(half: nn.Module, own: nn.Module) -> None:
     half.load_state_dict(shared, strict=False)
 
 
-def load(path: str | Path, story: Story | None = None, *, device: str = "auto") -> Run:
+def load(
+    path: str | Path, story: str | Path | Story | None = None, *, device: str = "auto"
+) -> Run:
     """A run from its folder. Nothing in it is executed; a story of your own is passed again.
 
-    Raises ValueError where the folder holds no finished run.
+    Raises ValueError where the folder holds no finished run, or one of another story.
     """
     folder = RunFolder(path)
     notes = folder.read(STORY)
-    if story is None and notes["story"] == "own":
-        raise ValueError(f"'{path}' is a run of an own story. Pass it: load(path, story=...).")
+    spec = story_of(path, notes, story)
     if not (folder.path / MODEL).exists():
         raise ValueError(f"'{path}' holds an unfinished run. Repeat its `fit` to resume it.")
-    run = assemble(story or zoo.story(notes["story"]), notes, device)
+    run = assemble(spec, notes, device)
     run.notes = notes
     tensors, _ = load_tensors(folder.path / MODEL)
     for name, half in (("model", run.model), ("guide", run.guide)):

@@ -18,7 +18,13 @@ Batch = Mapping[str, Tensor]
 def draw_prior(model: nn.Module, batches: Iterable[Batch]) -> Tensor:
     """Counts x ~ p(x | library, ...), latents from the prior, one cell for each given, (N, G)."""
     model.eval()
-    return torch.cat([call(model, _without_counts(batch)) for batch in batches])
+    return torch.cat([_drawn(model, batch) for batch in batches])
+
+
+def _drawn(model: nn.Module, batch: Batch) -> Tensor:
+    """A latent library, where a story has one, is the batch's: a site called `log_library`."""
+    with poutine.condition(data={"log_library": batch["library"].log()}):
+        return call(model, _without_counts(batch))
 
 
 @torch.no_grad()
@@ -57,6 +63,8 @@ def _replayed(
     """Sites of the model run without counts at latents drawn from the guide given `batch`."""
     with poutine.trace() as guided:
         call(guide, batch)
+    if at is not None and "log_library" in guided.trace.nodes:
+        guided.trace.nodes["log_library"]["value"] = at["library"].log()
     with poutine.trace() as recorded, poutine.replay(trace=guided.trace):
         call(model, _without_counts(at or batch))
     return recorded.trace.nodes

@@ -16,6 +16,7 @@ from .counts import compare_counts
 from .expression import draw_posterior, draw_prior
 from .probes import pca, probe
 
+COUNTS = "counts given library"
 Pair = tuple[Tensor, Tensor]
 Batches = Callable[[], Iterable[Mapping[str, Tensor]]]
 
@@ -29,25 +30,30 @@ def judge(
     labels: int = 0,
     draws: tuple[int, int] = (500, 2000),
     objective: Callable[..., Objective] = ELBO,
+    measure: str = COUNTS,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Judge a story on held-out cells: (metrics, table).
 
     `train()` and `test()` sweep their cells; the baselines, PCA and the probe learn on `train`.
     Metrics are numbers by name, in nats per cell where they are likelihoods. The table has one
-    row a model: held-out log p(x | library), its difference to the story paired over cells with
-    its standard error, and the probe's macro-F1. Figures that need labels are None without them.
+    row a model: held-out log p, its difference to the story paired over cells with its standard
+    error, and the probe's macro-F1. Figures that need labels are None without them.
+
+    `measure` is what the story's log p is a probability of. The baselines are about counts given
+    the library, so beside another measure they are left out; detection is compared as 0 and 1.
     """
     bounds = heldout.iwae(model, guide, test(), draws)
     fine, coarse = bounds[draws[1]], bounds[draws[0]]
     bound = objective(model, guide, cells=math.inf)
     use = latent_use(bound, test())
-    x_train, x_test = _counts(train()), _counts(test())
+    x_train, x_test = _counts(train(), measure), _counts(test(), measure)
     y_train, y_test = _labels(train()), _labels(test())
     probes = {}
     if labels:
         latents = latent_use(bound, train()).loc, use.loc
         probes = _probes(latents, (x_train, x_test), (y_train, y_test))
     metrics = {
+        "measure": measure,
         "heldout_elbo": heldout.elbo(model, guide, test(), objective).mean().item(),
         "heldout_iwae": coarse.mean().item(),
         "heldout_iwae_se": heldout.standard_error(coarse),
@@ -60,13 +66,14 @@ def judge(
         "pca_probe_macro_f1": probes.get("pca"),
         **_draw_figures(model, guide, test, x_train, x_test),
     }
-    rivals = _rivals(x_train, x_test, y_train, y_test, labels)
+    rivals = _rivals(x_train, x_test, y_train, y_test, labels) if measure == COUNTS else {}
     metrics |= {f"baseline_{name}": value.mean().item() for name, value in rivals.items()}
     return metrics, _table(coarse, rivals, probes, f"iwae-{draws[0]}")
 
 
-def _counts(batches: Iterable[Mapping[str, Tensor]]) -> Tensor:
-    return torch.cat([batch["x"].cpu() for batch in batches])
+def _counts(batches: Iterable[Mapping[str, Tensor]], measure: str) -> Tensor:
+    x = torch.cat([batch["x"].cpu() for batch in batches])
+    return (x > 0).float() if measure == "detection" else x
 
 
 def _labels(batches: Iterable[Mapping[str, Tensor]]) -> Tensor | None:

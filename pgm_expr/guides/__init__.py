@@ -1,5 +1,7 @@
 """Guides: for each story of `models`, the page of the same name that says how to infer it."""
 
+from .bayesian_vae import BayesianVAEGuide
+from .latent_library import LatentLibraryGuide
 from .vae import VAEGuide
 
-__all__ = ["VAEGuide"]
+__all__ = ["BayesianVAEGuide", "LatentLibraryGuide", "VAEGuide"]

@@ -24,7 +24,7 @@ class PosteriorCollapse(UserWarning):
 class LatentUse(NamedTuple):
     """What the latent dimensions carry over a set of cells."""
 
-    loc: Tensor  # (N, D) posterior means
+    loc: Tensor  # (N, D) posterior means of all sites but the model's `nuisance`
     kl: Tensor  # (D,) mean KL(q || p) in nats; one entry a site where no closed form exists
 
     @property
@@ -67,6 +67,8 @@ def mean(posterior: TorchDistribution, draws: int = 200) -> Tensor:
 
 def _batch_use(objective: Objective, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     draw = objective.draw(batch)
-    means = [mean(site["fn"]) for site, _ in draw.latents]
+    nuisance = getattr(objective.model, "nuisance", ())
+    sites = [site for site, _ in draw.latents if site["name"] not in nuisance]
+    means = [mean(site["fn"]) for site in sites]
     loc = torch.cat([m[0] if objective.particles > 1 else m for m in means], -1)
     return loc, torch.cat([cost.mean((0, 1)) for cost in objective.costs(draw)])

@@ -21,7 +21,7 @@ from .noise import seeded
 from .objective import Objective
 from .postmortem import postmortem
 from .progress import CHECKPOINT, Progress
-from .schedule import warmup
+from .schedule import cyclical, warmup
 
 Batch = Mapping[str, Tensor]
 NOISE_OF_VALIDATION = 1  # the same draws at every epoch: differences between epochs are paired
@@ -35,6 +35,8 @@ class Plan:
     `weight_decay` is AdamW's, on weights of linear layers only (Loshchilov and Hutter, ICLR 2019,
     https://arxiv.org/abs/1711.05101). Training stops after `patience` epochs without a better
     validation bound, counted from the end of the warm-up, and the best epoch's weights are kept.
+    Over the `warmup_epochs` beta rises linearly, or `cycles` times where that is not 0; with
+    `warmup_epochs=0` it is constant.
     `beta` and `free_bits` are those of `Objective.temper` and `Objective.free_bits`.
     """
 
@@ -43,6 +45,7 @@ class Plan:
     learning_rate: float = 2e-3
     weight_decay: float = 1.0
     warmup_epochs: int = 20
+    cycles: int = 0
     patience: int = 40
     beta: float = 1.0
     free_bits: float = 0.0
@@ -135,7 +138,7 @@ def _epoch(
     folder: Path | None,
 ) -> dict:
     started, seed = time.perf_counter(), plan.seed * 1_000_003 + epoch
-    objective.train().temper(plan.beta * warmup(epoch, plan.warmup_epochs))
+    objective.train().temper(plan.beta * _rise(epoch, plan))
     with seeded(seed), pyro.validation_enabled(False):
         losses, skipped = zip(*steps(objective, optimizer, batches(seed)), strict=True)
     losses, skipped = torch.stack(losses), torch.stack(skipped).bool()
@@ -149,6 +152,13 @@ def _epoch(
         "skipped": int(skipped.sum()),
         "seconds": time.perf_counter() - started,
     }
+
+
+def _rise(epoch: int, plan: Plan) -> float:
+    """The share of beta in force in an epoch."""
+    if plan.cycles:
+        return cyclical(epoch, plan.warmup_epochs, plan.cycles)
+    return warmup(epoch, plan.warmup_epochs)
 
 
 def _nth(batches: Iterable[Batch], number: int) -> Batch:

@@ -25,7 +25,7 @@ import torch
 from pyro.poutine import Trace as PyroTrace
 from torch import Tensor, nn
 
-from . import tracing
+from . import lint, tracing
 from .tracing import NoClosedForm, kl_by_dimension, log_prob, sample_sites, within_cells
 
 
@@ -100,7 +100,10 @@ class Objective(nn.Module):
 
     def draw(self, batch: Mapping[str, Tensor]) -> Draw:
         """Trace guide and model on one minibatch: a dict whose keys are argument names."""
-        guide_trace, model_trace = self.traces(batch)
+        return self.split(*self.traces(batch))
+
+    def split(self, guide_trace: PyroTrace, model_trace: PyroTrace) -> Draw:
+        """The terms of the objectives, from the traces of both halves."""
         latents, observed, shared = [], [], torch.zeros_like(self.beta)
         for site in sample_sites(guide_trace):
             if not within_cells(site):  # also the auxiliary ones of Pyro's AutoGuides
@@ -119,11 +122,11 @@ class Objective(nn.Module):
         return tracing.traces(self.model, self.guide, batch, self.particles)
 
     def check(self, batch: Mapping[str, Tensor]) -> None:
-        """Trace once with Pyro's validation on: supports, plates, shapes, and matching sites.
+        """Run once with Pyro's validation on: supports, plates, shapes, names; see `lint`.
 
-        Raises ValueError naming the half and the site that is wrong.
+        Raises ValueError naming file, line, half and site of what is wrong.
         """
-        tracing.check(self.model, self.guide, batch, self.particles)
+        lint.check(self, batch)
 
 
 class Trace(Objective):

@@ -1,4 +1,4 @@
-"""Tracing a (model, guide) pair: what the objectives are computed from, and what is checked first.
+"""Tracing a (model, guide) pair: what the objectives are computed from.
 
 A minibatch is a plain dict whose keys are argument names; sites of a cell stand in the plate
 `cells`, and what stands outside it is shared by all cells.
@@ -7,17 +7,15 @@ A minibatch is a plain dict whose keys are argument names; sites of a cell stand
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from functools import cache
 
 import pyro
-import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
-from pyro.util import check_model_guide_match
 from torch import Tensor, nn
 from torch.distributions import Independent, kl_divergence
 
@@ -28,58 +26,49 @@ class NoClosedForm(ValueError):
     """A pair of distributions without a known KL divergence."""
 
 
+class NotInBatch(ValueError):
+    """An argument of a model or guide that the minibatch does not hold."""
+
+
 def traces(
     model: nn.Module, guide: nn.Module, batch: Mapping[str, Tensor], particles: int = 1
 ) -> tuple[Trace, Trace]:
     """The guide's trace and the model's, replayed at the guide's draws."""
-    with pyro.settings.context(module_local_params=True):
-        with poutine.trace() as guided, _Particles(particles):
-            call(guide, batch)
-        with (
-            poutine.trace() as recorded,
-            poutine.replay(trace=guided.trace),
-            _Particles(particles),
-        ):
-            call(model, batch)
-        return guided.trace, recorded.trace
+    guided = trace(guide, batch, particles)
+    return guided, trace(model, batch, particles, at=guided)
 
 
-def check(
-    model: nn.Module, guide: nn.Module, batch: Mapping[str, Tensor], particles: int = 1
-) -> None:
-    """Trace once with Pyro's validation on; ValueError naming the half and site that is wrong."""
-    with pyro.validation_enabled(True), torch.no_grad(), torch.random.fork_rng():
-        guide_trace, model_trace = traces(model, guide, batch, particles)
-        for half, trace in ((guide, guide_trace), (model, model_trace)):
-            for site in sample_sites(trace):
-                _check_site(type(half).__name__, site)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            try:
-                check_model_guide_match(model_trace, guide_trace)
-            except UserWarning as warning:
-                raise ValueError(f"model and guide do not match: {warning}") from None
+def trace(
+    half: nn.Module, batch: Mapping[str, Tensor], particles: int = 1, at: Trace | None = None
+) -> Trace:
+    """The trace of a model or guide, replayed at the draws of another trace."""
+    replayed = poutine.replay(trace=at) if at else nullcontext()
+    with poutine.trace() as recorded, replayed, _Particles(particles):
+        call(half, batch)
+    return recorded.trace
 
 
 def call(half: nn.Module, batch: Mapping[str, Tensor]) -> Tensor | None:
     """Call a model or guide with the entries of a minibatch that its signature names.
 
-    Raises ValueError naming an argument without default that the minibatch does not hold.
+    Raises `NotInBatch` naming an argument without default that the minibatch does not hold.
     """
     named, required = _arguments(type(half))
     missing = [name for name in required if name not in batch]
     if missing:
-        raise ValueError(
+        raise NotInBatch(
             f"{type(half).__name__} needs {', '.join(missing)}: the minibatch holds "
             f"{', '.join(batch)}. Name the matching column when fitting."
         )
-    return half(**{name: batch[name] for name in named if name in batch})
+    with pyro.settings.context(module_local_params=True):  # none in Pyro's global store
+        return half(**{name: batch[name] for name in named if name in batch})
 
 
 @cache
 def _arguments(half: type[nn.Module]) -> tuple[list[str], list[str]]:
     """Names of a half's arguments, and of those without a default."""
     parameters = list(inspect.signature(half.forward).parameters.values())[1:]
+    parameters = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     return [p.name for p in parameters], [p.name for p in parameters if p.default is p.empty]
 
 
@@ -104,23 +93,6 @@ def sample_sites(trace: Trace) -> Iterable[dict]:
     for site in trace.nodes.values():
         if site["type"] == "sample" and not poutine.util.site_is_subsample(site):
             yield site
-
-
-def _check_site(half: str, site: Mapping) -> None:
-    """ValueError for a site outside the plate of cells that should be in, or of a wrong shape."""
-    where, plates = f"{half}, site '{site['name']}'", [f.name for f in site["cond_indep_stack"]]
-    if CELLS not in plates and (plates or site["is_observed"]):
-        raise ValueError(
-            f"{where}: stands in {plates or 'no plate'}. Write it under "
-            f"pyro.plate('{CELLS}', len(library))."
-        )
-    sizes = [f.size for f in sorted(site["cond_indep_stack"], key=lambda frame: frame.dim)]
-    shape = list(log_prob(site).shape)
-    if shape != sizes:
-        raise ValueError(
-            f"{where}: log-probability has shape {shape} where its plates have {sizes}. "
-            "End a vector's distribution with .to_event(1)."
-        )
 
 
 def log_prob(site: Mapping) -> Tensor:

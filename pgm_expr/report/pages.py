@@ -10,6 +10,7 @@ from rich.table import Table
 
 from .pictures import kept
 
+COUNTS = "counts given library"
 NAMES = {
     "story": "this run",
     "gene_nb": "per-gene NB",
@@ -35,7 +36,9 @@ def fit_page(notes: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -
 
 def metrics_page(metrics: Mapping[str, Any]) -> Group:
     """The verdict: a table beside baselines, then latent use and draws."""
-    table = Table(title="Held-out cells: log p(x | library), nats per cell", title_justify="left")
+    measure = metrics.get("measure", COUNTS)
+    what = "log p(x | library)" if measure == COUNTS else f"log p of {measure}"
+    table = Table(title=f"Held-out cells: {what}, nats per cell", title_justify="left")
     for name in ("model", "log p", "this run minus it", "probe macro-F1"):
         table.add_column(name, justify="left" if name == "model" else "right")
     for row in metrics["table"]:

@@ -12,6 +12,7 @@ from .catalogue import (
     refusal,
     story,
 )
+from .own import find_story, load_story, new
 
 __all__ = [
     "FROM_DATA",
@@ -23,7 +24,10 @@ __all__ = [
     "build",
     "check_options",
     "defaults",
+    "find_story",
+    "load_story",
     "measure",
+    "new",
     "objective",
     "part_name",
     "refusal",

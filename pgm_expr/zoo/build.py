@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..inference import places
 from .catalogue import PARTS, Story, part_name, pick
 
 FROM_DATA = (
@@ -23,6 +24,8 @@ FROM_DATA = (
     "log_library",  # (2,) mean and standard deviation of log library over the training cells
 )
 HALVES = ("model", "guide")
+COUNTS = "counts given library"  # the measure of most likelihoods
+EMPTY = inspect.Parameter.empty
 
 
 def build(
@@ -95,6 +98,11 @@ def _check_call(story: Story, options: Mapping[str, object]) -> None:
             f"{story.model.__name__}.forward does not take. In a story of your own, name it there "
             f"and call likelihood(eta, library, {missing[0]})."
         )
+    if hasattr(story.model, "measure") and likelihood.measure != COUNTS:
+        raise ValueError(
+            f"likelihood '{options['likelihood']}' is about {likelihood.measure}, "
+            f"{story.model.__name__} about {story.model.measure}. Take the story vae for it."
+        )
 
 
 def _chosen(options: Mapping[str, object]) -> dict[str, Callable[..., nn.Module]]:
@@ -109,7 +117,33 @@ def _make(made: Callable, values: dict[str, object], chosen: Mapping[str, Callab
     for edge in names:
         if edge in chosen and edge not in values:
             values[edge] = _make(chosen[edge], values, chosen)
-    return made(**{name: values[name] for name in names if name in values})
+    return _call(made, {n: values[n] for n in names if values.get(n, EMPTY) is not EMPTY})
+
+
+def _call(made: Callable, given: Mapping[str, object]) -> nn.Module:
+    """Call a constructor; ValueError with its file and line where that is impossible."""
+    name, start = getattr(made, "__name__", repr(made)), places.of_method(made, "__init__")
+    lacking = [p.name for p in _parameters(made).values() if _needed(p) and p.name not in given]
+    if lacking:
+        raise ValueError(
+            f"{places.at(start)}{name} needs {', '.join(lacking)}, which the data do not give. "
+            "Name the matching column when fitting, or give it a default."
+        )
+    try:
+        return made(**given)
+    except ValueError:
+        raise  # it says itself what is wrong
+    except Exception as error:
+        said, line = " ".join(str(error).split()), places.of_error(error, made) or start
+        what = f"{name} cannot be made: {type(error).__name__}: {said}"
+        raise ValueError(places.at(line) + what) from error
+
+
+def _needed(parameter: inspect.Parameter) -> bool:
+    return parameter.default is EMPTY and parameter.kind not in (
+        parameter.VAR_POSITIONAL,
+        parameter.VAR_KEYWORD,
+    )
 
 
 def _options_of(made: Callable) -> dict[str, inspect.Parameter]:

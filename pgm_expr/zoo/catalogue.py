@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from torch import nn
 
 from .. import parts
-from ..guides import VAEGuide
+from ..guides import BayesianVAEGuide, LatentLibraryGuide, VAEGuide
 from ..inference import ELBO, IWAE, MeanField, Objective, Renyi, Trace
-from ..models import VAE
+from ..models import VAE, BayesianVAE, LatentLibrary
 
 
 @dataclass(frozen=True)
 class Story:
-    """A generative story: a Pyro model, the guide that infers it, and its usual objective."""
+    """A generative story: a Pyro model, the guide that infers it, and its usual objective.
+
+    `own` is the name, hash and text of the user's file that it was read from.
+    """
 
     model: Callable[..., nn.Module]
     guide: Callable[..., nn.Module]
     objective: Callable[..., Objective] = ELBO
+    own: Mapping[str, str] | None = field(default=None, compare=False, repr=False)
 
 
-STORIES = {"vae": Story(model=VAE, guide=VAEGuide)}
+STORIES = {
+    "vae": Story(model=VAE, guide=VAEGuide),
+    "latent_library": Story(model=LatentLibrary, guide=LatentLibraryGuide),
+    "bayesian_vae": Story(model=BayesianVAE, guide=BayesianVAEGuide),
+}
 
 PARTS: dict[str, dict[str, Callable[..., nn.Module]]] = {
     "prior": {

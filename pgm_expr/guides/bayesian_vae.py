@@ -1,0 +1,48 @@
+r"""Guide of models/bayesian_vae.py: Pyro's AutoNormal for what cells share, amortised for cells.
+
+    log theta_g ~ Normal(loc_g, scale_g^2)          dispersion of gene g
+    h_n         = encode(log(1 + x_n))
+    z_n         ~ Normal(loc(h_n), scale(h_n)^2)    state of cell n
+
+    site            kind    plate  event
+    log_dispersion  latent  -      (G,)
+    z               latent  cells  (D,)
+
+Kucukelbir et al., JMLR 2017, https://arxiv.org/abs/1603.00788
+"""
+
+from __future__ import annotations
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.infer.autoguide import AutoNormal
+from torch import Tensor, nn
+
+from ..nn import features
+from ..parts import DiagonalNormal
+
+
+class BayesianVAEGuide(nn.Module):
+    """q(theta) q(z | x); pass another `posterior` to swap the family of z."""
+
+    def __init__(
+        self,
+        genes: int,
+        model: nn.Module,
+        latent: int = 10,
+        hidden: int = 128,
+        encoder_dropout: float = 0.2,
+        posterior: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.encode = features(genes, hidden, dropout=encoder_dropout)
+        self.posterior = posterior or DiagonalNormal(hidden, latent)
+        with pyro.settings.context(module_local_params=True):
+            self.shared = AutoNormal(poutine.block(model, expose=["log_dispersion"]))
+            self.shared(torch.ones(1, 1))  # it has parameters from here on
+
+    def forward(self, library: Tensor, x: Tensor | None = None) -> None:
+        self.shared(library)  # (G,)
+        with pyro.plate("cells", len(library)):
+            pyro.sample("z", self.posterior(self.encode(torch.log1p(x))))  # (N, D)
