@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 
 from pgm_expr.data.counts import gene_names, refuse_empty, take_counts
 from pgm_expr.data.hints import listing, near, one_line
@@ -65,6 +66,7 @@ def _most_variable(counts: sp.csr_array, number: int, flavor: str) -> np.ndarray
     from anndata import AnnData
 
     adata = AnnData(sp.csr_matrix(counts))  # scanpy 1.11 checks matrices, but knows no arrays
+    threads = torch.get_num_threads()  # numba sets OpenMP's number for the whole process
     try:
         table = sc.pp.highly_variable_genes(
             adata, flavor=flavor, n_top_genes=number, inplace=False
@@ -74,6 +76,8 @@ def _most_variable(counts: sp.csr_array, number: int, flavor: str) -> np.ndarray
             f"n_top_genes={number} cannot be ranked among {counts.shape[1]} genes in "
             f"{counts.shape[0]} cells ({one_line(error)}). Raise min_cells or pass None."
         ) from error
+    finally:
+        torch.set_num_threads(threads)
     return np.flatnonzero(table["highly_variable"])
 
 

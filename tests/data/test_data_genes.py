@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
+import torch
 from anndata import AnnData
 
 from pgm_expr.data import (
@@ -170,3 +171,12 @@ def test_cells_without_a_modelled_count():
     adata = query([[1, 0, 5], [0, 0, 5], [0, 0, 5]], ["CD3E", "LYZ", "OTHER"])
     with pytest.raises(ValueError, match="found 2 cells without any, first 'cell1'. Drop these"):
         align(adata, ["CD3E", "LYZ"])
+
+
+def test_ranking_genes_leaves_torch_its_threads():
+    """numba, which scanpy runs, sets OpenMP's number for the whole process."""
+    rng = np.random.default_rng(0)
+    counts = sp.csr_array(rng.poisson(2.0, (60, 80)).astype(np.float32))
+    torch.set_num_threads(1)
+    choose_genes(counts, np.arange(60), n_top_genes=10)
+    assert torch.get_num_threads() == 1

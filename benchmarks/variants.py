@@ -1,0 +1,70 @@
+"""The table of docs/variants.md: priors x objectives x likelihoods of the vae story, three seeds.
+
+    .venv/bin/python benchmarks/variants.py --out runs/variants                        the embedded set
+    PGM_EXPR_DATA=folder .venv/bin/python benchmarks/variants.py --out runs/variants   pbmc3k too
+
+Repeated, it goes on where it was. Prints the ranking as text and as markdown.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+import pgm_expr
+from pgm_expr import report
+from pgm_expr.data import load_dataset
+
+VARIANTS = {
+    "objectives": ["trace", "mean-field", "iwae-5", "renyi-0.5-5"],
+    "likelihoods": ["nb", "zinb"],
+    "priors": ["normal", "mog", "vamp", "flow"],
+}
+COLUMNS = (
+    "objective likelihood prior heldout_iwae heldout_iwae_sd diff dse kl probe_macro_f1 seconds"
+)
+
+
+def data_sets():
+    """(name, data, settings) of what is at hand; IWAE at K and 4 K draws."""
+    yield "pbmc68k_reduced", "pbmc68k_reduced", {"labels_key": "bulk_labels", "draws": 500}
+    if os.environ.get("PGM_EXPR_DATA"):
+        adata = load_dataset("pbmc3k")
+        adata = adata[(adata.obs["cell_type"] != "unassigned").to_numpy()].copy()
+        genes = {"min_cells": 3, "n_top_genes": 2000}
+        yield "pbmc3k", adata, {"labels_key": "cell_type", "draws": 200, **genes}
+
+
+def markdown(rows):
+    """The fitted rows as a markdown table."""
+    keys = COLUMNS.split()
+    yield "| " + " | ".join(keys) + " |"
+    yield "|" + "---|" * len(keys)
+    for row in rows:
+        if not row["refused"]:
+            cells = [f"{v:.2f}" if isinstance(v, float) else str(v) for v in map(row.get, keys)]
+            yield "| " + " | ".join(cells) + (" | tie |" if row["tie"] else " |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", help="one data set")
+    arguments = parser.parse_args()
+    for name, data, settings in data_sets():
+        if arguments.only in (None, name):
+            out = arguments.out / name
+            done = pgm_expr.compare(
+                data, out=out, jobs=arguments.jobs, seeds=arguments.seeds, **VARIANTS, **settings
+            )
+            Console(width=120).print(
+                name, report.comparison_page(done.rows, done.zero_inflation, done.draws)
+            )
+            print(*markdown(done.rows), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
