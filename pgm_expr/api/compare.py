@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import multiprocessing
@@ -21,11 +20,12 @@ from torch import Tensor
 from .. import evaluation, report, zoo
 from ..data import Columns, sweep
 from ..inference import load_tensors, save_tensors, write_atomically
+from ..zoo import Story
 from .fit import fit_table
 from .folder import MODEL
 from .run import SWEEP, Run, load
 from .table import Table, prepare
-from .variants import Variant, variants
+from .variants import Variant, check_settings, variants
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -68,7 +68,7 @@ class Comparison:
 
 def compare(
     data: AnnData | str | Path,
-    stories: Sequence[str] = ("vae",),
+    stories: Sequence[str | Path | Story] = ("vae",),
     *,
     out: str | Path,
     objectives: Sequence[str] = ("elbo",),
@@ -98,17 +98,17 @@ def compare(
     unless `overwrite`. `jobs` fits run at a time, each in a process of its own.
     `settings` are those of `fit`: columns of obs, genes, split, training and the story.
     """
-    places = {str(Path(name).stem): name for name in stories}
-    known = {key: _story(name) for key, name in places.items()}
+    known = {name: story for name, story in map(zoo.find_story, stories)}
     wanted = variants([*known], objectives, betas, likelihoods, priors, posteriors)
     takes = _takes(wanted, known)
-    free_bits = settings.get("free_bits", 0.0)
-    refused = {v: why for v in wanted if (why := v.refusal(known, takes, free_bits))}
     columns = Columns(**{key: settings.pop(key) for key in OF_COLUMNS if key in settings})
     of_table = {key: settings.pop(key) for key in OF_TABLE if key in settings}
+    reasons = {v: v.refusal(known[v.story], takes, settings) for v in wanted}
+    refused = {variant: why for variant, why in reasons.items() if why}
+    check_settings(settings, [v for v in wanted if v not in refused], known)
     table = prepare(data, columns, takes=takes, **of_table)
-    work = _Work(table, places, Path(out), draws, device, settings)
-    work.begin(overwrite, {key: _digest(name) for key, name in places.items()})
+    work = _Work(table, dict(zip(known, stories, strict=True)), Path(out), draws, device, settings)
+    work.begin(overwrite, {name: _digest(story) for name, story in known.items()})
     todo = [(v, seed) for v in wanted if v not in refused for seed in range(seeds)]
     done: dict[Variant, dict[int, Any]] = {}
     for (variant, seed), result in report.tally(_results(work, todo, jobs), todo, show=progress):
@@ -125,7 +125,7 @@ class _Work:
     """All that the fits share."""
 
     table: Table
-    stories: Mapping[str, str]
+    stories: Mapping[str, str | Story]
     out: Path
     draws: int
     device: str
@@ -166,8 +166,9 @@ class _Work:
 
     def _fitted(self, variant: Variant, seed: int, folder: Path) -> Run:
         story = self.stories[variant.story]
+        settings = variant.settings(zoo.find_story(story)[1], self.settings)
         if (folder / MODEL).exists():
-            run = load(folder, story if _is_file(story) else None, device=self.device)
+            run = load(folder, story, device=self.device)
             run.table = self.table
             return run
         with warnings.catch_warnings():
@@ -182,7 +183,7 @@ class _Work:
                 beta=variant.beta,
                 seed=seed,
                 **variant.parts(),
-                **self.settings,
+                **settings,
             )
 
     def _judged(self, run: Run) -> tuple[dict[str, Tensor], dict]:
@@ -199,19 +200,9 @@ class _Work:
         return tensors, figures | {"seconds": seconds, "measure": zoo.measure(run.model)}
 
 
-def _is_file(story: str) -> bool:
-    return story.endswith(".py")
-
-
-def _story(name: str) -> zoo.Story:
-    return zoo.load_story(name) if _is_file(name) else zoo.story(name)
-
-
-def _digest(name: str) -> str:
+def _digest(story: Story) -> str:
     """What an own story's file holds, as a hash; ours come with the package's version."""
-    if not _is_file(name):
-        return version("pgm-expr")
-    return hashlib.sha256(Path(name).read_bytes()).hexdigest()
+    return story.own["sha256"] if story.own else version("pgm-expr")
 
 
 def _refuse_other(place: Path, same: Mapping[str, Any]) -> None:
@@ -231,7 +222,7 @@ def _refuse_other(place: Path, same: Mapping[str, Any]) -> None:
         )
 
 
-def _takes(wanted: Sequence[Variant], stories: Mapping[str, zoo.Story]) -> str:
+def _takes(wanted: Sequence[Variant], stories: Mapping[str, Story]) -> str:
     """Counts, unless every variant is about log values; the others are then refused."""
     kinds = []
     for variant in wanted:

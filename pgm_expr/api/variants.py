@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from .. import zoo
+from ..inference import Plan
 from ..zoo import Story
 
 EDGES = ("likelihood", "prior", "posterior")
@@ -38,16 +39,38 @@ class Variant:
         """The parts that replace the story's own."""
         return {edge: getattr(self, edge) for edge in EDGES if getattr(self, edge) != OWN}
 
-    def refusal(self, stories: Mapping[str, Story], takes: str, free_bits: float) -> str | None:
+    def refusal(self, story: Story, takes: str, settings: Mapping[str, Any]) -> str | None:
         """Why it cannot be had on data of that kind; None where it can."""
-        story, parts = stories[self.story], self.parts()
+        parts = self.parts()
         missing = [edge for edge in parts if edge not in zoo.defaults(story)]
         if missing:
             return f"story {self.story} has no {missing[0]} to replace"
         wanted = zoo.takes(story, parts)
         if wanted != takes:
             return f"{self.likelihood} takes {wanted}, these data are {takes}"
+        free_bits = settings.get("free_bits", 0.0)
         return zoo.refusal(self.objective, parts, free_bits) or _not_buildable(story, parts)
+
+    def settings(self, story: Story, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of a comparison's settings that this variant has: training's and its own."""
+        known = {*Plan.__dataclass_fields__, *zoo.known_options(story, self.parts())}
+        return {name: value for name, value in settings.items() if name in known}
+
+
+def check_settings(
+    settings: Mapping[str, Any], wanted: Iterable[Variant], stories: Mapping[str, Story]
+) -> None:
+    """ValueError for a setting that no variant has, or of a wrong kind."""
+    known: dict[str, Any] = dict.fromkeys(Plan.__dataclass_fields__)
+    for variant in wanted:
+        options = variant.settings(stories[variant.story], settings)
+        known |= options
+        training = {n: v for n, v in options.items() if n in Plan.__dataclass_fields__}
+        Plan(**training)
+        own = {name: value for name, value in options.items() if name not in training}
+        zoo.check_options(stories[variant.story], own | variant.parts())
+    for name in settings:
+        zoo.pick("option", name, known)
 
 
 def variants(

@@ -80,7 +80,7 @@ class _LogProb(torch.autograd.Function):
     ) -> Tensor:
         theta = sparse.distinct(log_dispersion).exp()
         small, large = _small_and_large(x, theta)
-        logits = log_mean - log_dispersion
+        logits = (log_mean - log_dispersion).contiguous()  # below it is written by position
         log_gain = softplus(logits, threshold=40)  # log(1 + m / theta)
         added = _at_small(small, x, log_mean, log_dispersion, log_gain) if len(small) else ()
         value = log_gain.mul_(-theta)  # in place: fresh memory costs more than arithmetic here
@@ -119,7 +119,7 @@ def _at_small(
 
     log p(x) - log p(0) = sum_{j<x} log((1 + j / theta) / (j + 1)) + x log(m / (1 + m / theta))
     """
-    theta = sparse.distinct(log_dispersion).double().exp().view(1, -1)
+    theta = sparse.distinct(log_dispersion).double().exp().reshape(1, -1)
     steps = torch.arange(TABLE, dtype=torch.double, device=x.device).view(-1, 1)
     ratio = steps / theta  # (TABLE, theta.numel())
     rising = (torch.log1p(ratio) - (steps + 1).log()).cumsum(0).to(log_gain.dtype)
@@ -145,7 +145,7 @@ def _at_large(
     """
     x, log_mean = (tensor.reshape(-1)[where].double() for tensor in (x, log_mean))
     gene = sparse.owner(log_dispersion, where)
-    each = sparse.distinct(log_dispersion).double().exp().view(-1)
+    each = sparse.distinct(log_dispersion).double().exp().reshape(-1)
     theta, mean, log_x = each[gene], log_mean.exp(), x.log()
     total = x + theta
     shift = (mean - x) / total

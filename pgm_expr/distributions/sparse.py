@@ -44,7 +44,7 @@ def place(dense: Tensor, where: Tensor, values: Tensor, x: Tensor) -> Tensor:
     values = values.to(dense.dtype)
     if everywhere(x):
         return torch.where(x > 0, values.view_as(dense), dense)
-    return dense.view(-1).index_copy_(0, where, values).view_as(dense)
+    return dense.contiguous().view(-1).index_copy_(0, where, values).view_as(dense)
 
 
 def distinct(parameter: Tensor) -> Tensor:

@@ -97,7 +97,7 @@ def comparison_picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
             axes.errorbar(row["diff"], place, xerr=2 * row["dse"], fmt="o", color=colour, ms=4)
         axes.axvline(0, color="0.7", linewidth=1)
         axes.set_yticks(places, [label(row, shown) for row in own], fontsize=8)
-        axes.set_ylim(len(own) - 0.5, -0.5)
+        axes.set_ylim(max(len(own), 1) - 0.5, -0.5)
         axes.set(
             title=f"log p of {measure}", xlabel="difference to the best, nats per cell ± 2 se"
         )

@@ -1,6 +1,6 @@
 """The zoo: every story, part and objective by name, and the only place a pair is tied."""
 
-from .build import FROM_DATA, build, check_options, defaults, measure, takes
+from .build import FROM_DATA, build, check_options, defaults, known_options, measure, takes
 from .catalogue import (
     OBJECTIVES,
     PARTS,
@@ -9,6 +9,7 @@ from .catalogue import (
     Story,
     objective,
     part_name,
+    pick,
     refusal,
     story,
 )
@@ -26,10 +27,12 @@ __all__ = [
     "defaults",
     "find_story",
     "load_story",
+    "known_options",
     "measure",
     "new",
     "objective",
     "part_name",
+    "pick",
     "refusal",
     "story",
     "takes",

@@ -77,12 +77,18 @@ def measure(model: nn.Module) -> str:
 
 def check_options(story: Story, options: Mapping[str, object]) -> None:
     """ValueError for an option that neither story nor chosen parts have, or of a wrong kind."""
-    known = defaults(story)
-    for part in _chosen(options).values():
-        known |= {n: p.default for n, p in _options_of(part).items() if n not in known}
+    known = known_options(story, options)
     for name, value in options.items():
         _check_option(name, value, known)
     _check_call(story, options)
+
+
+def known_options(story: Story, options: Mapping[str, object]) -> dict[str, Any]:
+    """What can be set of a story with the parts chosen in `options`, with the default values."""
+    known = defaults(story)
+    for part in _chosen(options).values():
+        known |= {n: p.default for n, p in _options_of(part).items() if n not in known}
+    return known
 
 
 def _check_call(story: Story, options: Mapping[str, object]) -> None:

@@ -10,7 +10,14 @@ import scipy.stats
 import torch
 from torch.autograd import gradcheck
 
-from pgm_expr.distributions import Detection, DirichletMultinomial, RoundedGaussian, sparse
+from pgm_expr.distributions import (
+    Detection,
+    DirichletMultinomial,
+    NegativeBinomial,
+    Poisson,
+    RoundedGaussian,
+    sparse,
+)
 from pgm_expr.distributions.dirichlet_multinomial import log_rising, multinomial
 
 LOG_A = torch.tensor([-1.0, 0.5, 2.0, -3.0, 1.0], dtype=torch.double)
@@ -240,3 +247,20 @@ class TestDetection:
         x = d.sample((50_000,))
         assert x.shape == (50_000, 2, 7) and ((x == 0) | (x == 1)).all()
         assert ((x.mean(0) - d.mean).abs() < 5 * (d.variance / len(x)).sqrt()).all()
+
+
+@pytest.mark.parametrize("kind", [NegativeBinomial, Poisson])
+def test_parameters_of_any_memory_layout(kind):
+    """A transposed decoder output has the log-probability and gradient of its copy."""
+    torch.manual_seed(0)
+    log_mean = torch.randn(7, 5).T.requires_grad_()  # (5, 7), columns side by side
+    more = (torch.randn(7, 5).T,) if kind is NegativeBinomial else ()
+    x = torch.poisson(3 * torch.ones(5, 7))
+    apart = kind(log_mean, *more).log_prob(x)
+    copied = log_mean.detach().contiguous().requires_grad_()
+    together = kind(copied, *(each.contiguous() for each in more)).log_prob(x)
+    assert torch.allclose(apart, together)
+    slopes = [
+        torch.autograd.grad(v.sum(), m)[0] for v, m in ((apart, log_mean), (together, copied))
+    ]
+    assert torch.allclose(*slopes)

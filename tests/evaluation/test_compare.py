@@ -1,4 +1,4 @@
-"""Ranking variants from scores by cell: differences, their errors, ties, and the verdict on zeros."""
+"""Ranking variants by scores of cells: differences, errors, ties, and the verdict on zeros."""
 
 import math
 
