@@ -170,6 +170,9 @@ def evaluate(
     run_folder: RunPath,
     file: Annotated[str | None, typer.Argument(metavar="[DATA]", help="Other cells.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write figures here.")] = None,
+    refine: Annotated[
+        int, typer.Option(min=0, help="Steps on each cell's own posterior: amortisation gap.")
+    ] = 0,
     story: OwnStory = None,
     device: Device = "auto",
 ) -> None:
@@ -177,7 +180,7 @@ def evaluate(
     if json_file is not None and not json_file.resolve().parent.is_dir():
         raise ValueError(f"--json {json_file}: no folder {json_file.parent}. Make it first.")
     run = api.load(run_folder, story, device=device)
-    _judge(run, None if file else run_folder, file, json_file)
+    _judge(run, None if file else run_folder, file, json_file, refine)
 
 
 @app.command()
@@ -202,7 +205,7 @@ def compare(
     file: Data,
     out_folder: Annotated[Path, typer.Option("--out", help="Folder of the comparison.")],
     stories: Names = "vae",
-    objectives: Names = "elbo",
+    objectives: Names = "",
     betas: Names = "1",
     likelihoods: Names = "",
     priors: Names = "",
@@ -335,12 +338,16 @@ def _print_fit(run: api.Run, folder: Path) -> None:
 
 
 def _judge(
-    run: api.Run, folder: Path | None, file: str | None = None, json_file: Path | None = None
+    run: api.Run,
+    folder: Path | None,
+    file: str | None = None,
+    json_file: Path | None = None,
+    refine: int = 0,
 ) -> None:
     """Evaluate, print, write; exit code 1 where the posterior has collapsed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", api.PosteriorCollapse)  # said below, in red
-        metrics = run.evaluate(file)
+        metrics = run.evaluate(file, refine=refine)
     if folder is not None:
         api.RunFolder(folder).write("metrics.json", metrics)
     if json_file is not None:

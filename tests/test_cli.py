@@ -220,3 +220,41 @@ def test_zoo_lists_and_shows(run):
 def test_data_says_what_is_there(folder, run):
     out = run("data", folder / "cells.h5ad")[1]
     assert "120 cells x 40 genes" in out and "counts" in out and "type" in out
+
+
+def test_compare_prints_a_ranking_and_a_verdict(run, folder, tmp_path):
+    line = (
+        f"compare {folder}/cells.h5ad --out {tmp_path}/c --likelihoods nb,zinb,gaussian "
+        "--objectives trace,mean-field --priors normal,mog --betas 1 --seeds 1 --epochs 2 "
+        "--draws 5 --labels-key type --set hidden=8 --set components=3"
+    )
+    code, printed, _ = run(*line.split())
+    assert code == 0
+    for words in ("log p of counts given library", "diff", "dse", "Use NB", "tie: within two standard"):
+        assert words in printed
+    assert "refused: gaussian takes values, these data are counts" in printed
+    assert "mean-field does not go with prior=mog" in printed
+    assert (tmp_path / "c" / "comparison.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ("--betas one", "--betas one: expected numbers"),
+        ("--likelihoods znb", "Did you mean 'zinb'?"),
+        ("--objectives renyi-1", "alpha"),
+        ("--stories nowhere.py", "nowhere.py"),
+        ("--set latnet=4", "unknown option 'latnet'"),
+        ("--stories vae,vae", "different names"),
+    ],
+)
+def test_compare_refuses_in_one_line_before_it_writes(run, folder, tmp_path, wrong, words):
+    arguments = f"compare {folder}/cells.h5ad --out {tmp_path}/c {wrong}".split()
+    code, printed, error = run(*arguments)
+    assert code == 2 and words in error and error.count("\n") == 1
+    assert not (tmp_path / "c").exists() and not printed
+
+
+def test_evaluate_tells_the_amortisation_gap(run, folder):
+    code, printed, _ = run("evaluate", folder / "run", "--refine", 5)
+    assert code in (0, 1) and "Amortisation gap: 5 steps" in printed

@@ -34,7 +34,7 @@ HELD_OUT, SETTINGS = "heldout.safetensors", "settings.json"
 CSV, JSON, PICTURE = "comparison.csv", "comparison.json", "comparison.png"
 COLUMNS = (
     "story objective beta likelihood prior posterior seeds heldout_elbo heldout_elbo_sd "
-    "heldout_iwae heldout_iwae_sd heldout_iwae_4k heldout_iwae_4k_sd diff dse tie kl kl_sd "
+    "heldout_iwae heldout_iwae_sd heldout_iwae_4k heldout_iwae_4k_sd diff dse diff_sd tie kl kl_sd "
     "active_units probe_macro_f1 probe_macro_f1_sd seconds measure collapsed refused"
 ).split()
 OF_COLUMNS = tuple(Columns.__dataclass_fields__)
@@ -71,7 +71,7 @@ def compare(
     stories: Sequence[str | Path | Story] = ("vae",),
     *,
     out: str | Path,
-    objectives: Sequence[str] = ("elbo",),
+    objectives: Sequence[str] = (),
     betas: Sequence[float] = (1.0,),
     likelihoods: Sequence[str] = (),
     priors: Sequence[str] = (),
@@ -87,8 +87,8 @@ def compare(
     """Fit every combination, `seeds` times each, and rank them on the same held-out cells.
 
     All variants share the split, the budget (`epochs`, `patience`, ... as in `fit`) and, for a
-    seed, the initial weights of the parts they share. No likelihood, prior or posterior given
-    means the story's own. What does not go together stands in the table as refused.
+    seed, the initial weights of the parts they share. No objective, likelihood, prior or
+    posterior given means the story's own. What does not go together stands there as refused.
 
     Held-out likelihood is the importance-weighted bound at K = `draws` and 4 K. Differences go
     to the best variant of the same measure, paired over cells; see `evaluation.compare`.
@@ -98,7 +98,9 @@ def compare(
     unless `overwrite`. `jobs` fits run at a time, each in a process of its own.
     `settings` are those of `fit`: columns of obs, genes, split, training and the story.
     """
-    known = {name: story for name, story in map(zoo.find_story, stories)}
+    known = dict(map(zoo.find_story, stories))
+    if len(known) < len(stories):
+        raise ValueError(f"stories must have different names: got {', '.join(known)}. Rename one.")
     wanted = variants([*known], objectives, betas, likelihoods, priors, posteriors)
     takes = _takes(wanted, known)
     columns = Columns(**{key: settings.pop(key) for key in OF_COLUMNS if key in settings})
@@ -176,7 +178,7 @@ class _Work:
             return fit_table(
                 self.table,
                 story,
-                objective=variant.objective,
+                objective=variant.objective_name,
                 device=self.device,
                 out=folder,
                 progress=False,

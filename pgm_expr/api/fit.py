@@ -130,7 +130,9 @@ def fit_table(
     name, spec = zoo.find_story(story)
     settings, options = _separate(options, spec)
     plan = make_plan(settings, len(table.split.train))
-    _refuse(spec, objective, plan, options)
+    why = zoo.refusal(spec, objective, options, plan.free_bits)
+    if why:
+        raise ValueError(f"{why}. Choose another objective, or leave out the other.")
     notes = {
         "story": name,
         "own": spec.own,
@@ -201,14 +203,6 @@ def make_plan(settings: Mapping[str, Any], cells: int) -> Plan:
     plan = Plan(**{name: value for name, value in settings.items() if value is not None})
     epochs = min(max(STEPS * min(plan.batch_size, cells) // cells, FEWEST), MOST)
     return plan if settings.get("epochs") else replace(plan, epochs=epochs)
-
-
-def _refuse(story: Story, objective: str | None, plan: Plan, options: Mapping[str, Any]) -> None:
-    """ValueError for an objective that does not go with the options, or with free bits."""
-    usual = (name for name, made in zoo.OBJECTIVES.items() if made is story.objective)
-    why = zoo.refusal(objective or next(usual, ""), options, plan.free_bits)
-    if why:
-        raise ValueError(f"{why}. Choose another objective, or leave out the other.")
 
 
 def _separate(options: Mapping[str, Any], story: Story) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -12,7 +12,7 @@ from ..inference import Plan
 from ..zoo import Story
 
 EDGES = ("likelihood", "prior", "posterior")
-OWN = "own"  # in the place of a part's name: the story's own
+OWN = "own"  # in the place of a name: the story's own objective or part
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class Variant:
         """The columns that make it what it is."""
         return list(asdict(self).items())
 
+    @property
+    def objective_name(self) -> str | None:
+        """As `fit` takes it."""
+        return None if self.objective == OWN else self.objective
+
     def parts(self) -> dict[str, str]:
         """The parts that replace the story's own."""
         return {edge: getattr(self, edge) for edge in EDGES if getattr(self, edge) != OWN}
@@ -49,7 +54,8 @@ class Variant:
         if wanted != takes:
             return f"{self.likelihood} takes {wanted}, these data are {takes}"
         free_bits = settings.get("free_bits", 0.0)
-        return zoo.refusal(self.objective, parts, free_bits) or _not_buildable(story, parts)
+        why = zoo.refusal(story, self.objective_name, parts, free_bits)
+        return why or _not_buildable(story, parts)
 
     def settings(self, story: Story, settings: Mapping[str, Any]) -> dict[str, Any]:
         """Those of a comparison's settings that this variant has: training's and its own."""
@@ -83,12 +89,13 @@ def variants(
 ) -> list[Variant]:
     """Every combination, in the order given; ValueError for names the zoo does not have."""
     for name in objectives:
-        zoo.objective(name)
+        if name != OWN:
+            zoo.objective(name)
     for edge, names in zip(EDGES, (likelihoods, priors, posteriors), strict=True):
         for name in names:
             zoo.part_name(edge, name)
     edges = [names or (OWN,) for names in (likelihoods, priors, posteriors)]
-    whole = itertools.product(stories, objectives, map(float, betas), *edges)
+    whole = itertools.product(stories, objectives or (OWN,), map(float, betas), *edges)
     return list(dict.fromkeys(Variant(*each) for each in whole))
 
 

@@ -78,6 +78,8 @@ def _most_variable(counts: sp.csr_array, number: int, flavor: str) -> np.ndarray
         ) from error
     finally:
         torch.set_num_threads(threads)
+    if flavor == "seurat":  # its cut-off lets ties in
+        return np.sort(table["dispersions_norm"].fillna(-np.inf).to_numpy().argsort()[-number:])
     return np.flatnonzero(table["highly_variable"])
 
 

@@ -8,6 +8,7 @@ nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -65,8 +66,9 @@ def rank(variants: Mapping[str, Sequence[Scores]], measures: Mapping[str, str]) 
 
     `heldout_elbo`, `heldout_iwae` and `heldout_iwae_4k` with their standard deviation over seeds
     (`_sd`); `diff` at 4 K to the best variant of the same measure, averaged over seeds and
-    paired over cells, with its standard error `dse`; `tie` where `diff` is less than two of them
-    or than it moves between K and 4 K. Only `measures` that are the same are compared.
+    paired over cells, with its standard error over cells `dse` and its standard deviation over
+    pairs of seeds `diff_sd`; `tie` where `diff` is less than two standard errors of both kinds
+    (see `uncertainty`) or than it moves between K and 4 K. Only equal `measures` are compared.
     """
     rows = {name: _means(scores) for name, scores in variants.items()}
     order = sorted(rows, key=lambda name: -rows[name]["heldout_iwae_4k"])
@@ -76,7 +78,7 @@ def rank(variants: Mapping[str, Sequence[Scores]], measures: Mapping[str, str]) 
     return {name: rows[name] for name in order}
 
 
-_BEST = {"diff": 0.0, "dse": 0.0, "tie": False}
+_BEST = {"diff": 0.0, "dse": 0.0, "diff_sd": 0.0, "tie": False}
 
 
 def _means(scores: Sequence[Scores]) -> dict[str, float]:
@@ -89,10 +91,26 @@ def _means(scores: Sequence[Scores]) -> dict[str, float]:
 
 
 def _against(scores: Sequence[Scores], best: Sequence[Scores]) -> dict[str, float | bool]:
-    fine, coarse = (difference(scores, best, key) for key in ("iwae_4k", "iwae"))
-    diff, error = fine.mean().item(), standard_error(fine)
-    moved = abs(diff - coarse.mean().item())
-    return {"diff": diff, "dse": error, "tie": abs(diff) < max(SURE * error, moved)}
+    fine, coarse = (difference(scores, best, key).mean().item() for key in ("iwae_4k", "iwae"))
+    error, spread = uncertainty(scores, best)
+    unsure = max(SURE * _both(error, spread, len(scores)), abs(fine - coarse))
+    return {"diff": fine, "dse": error, "diff_sd": spread, "tie": abs(fine) < unsure}
+
+
+def uncertainty(scores: Sequence[Scores], other: Sequence[Scores]) -> tuple[float, float]:
+    """How sure a difference is: its standard error over cells, and its spread over seeds.
+
+    Fits of one variant differ, and what training noise moves is no difference of variants:
+    the second is the standard deviation, over pairs of fits, of the mean difference.
+    """
+    pairs = zip(scores, other, strict=False)
+    gaps = torch.stack([(one["iwae_4k"] - two["iwae_4k"]).mean() for one, two in pairs])
+    spread = gaps.std().item() if len(gaps) > 1 else 0.0
+    return standard_error(difference(scores, other)), spread
+
+
+def _both(error: float, spread: float, seeds: int) -> float:
+    return math.hypot(error, spread / math.sqrt(seeds))
 
 
 def difference(scores: Sequence[Scores], other: Sequence[Scores], key: str = "iwae_4k") -> Tensor:
@@ -107,11 +125,11 @@ def _by_cell(scores: Sequence[Scores], key: str) -> Tensor:
 def zero_inflation(nb: Sequence[Scores], zinb: Sequence[Scores]) -> str:
     """Whether zero inflation pays: which to use, by how much, how sure, and NB's own zeros.
 
-    ZINB is chosen where its held-out bound is higher by two standard errors over cells: NB is
-    its limit, so equal scores speak for NB.
+    ZINB is chosen where its held-out bound is higher by two standard errors, over cells and
+    seeds: NB is its limit, so equal scores speak for NB.
     """
-    gain = difference(zinb, nb)
-    diff, error = gain.mean().item(), standard_error(gain)
+    diff = difference(zinb, nb).mean().item()
+    error = _both(*uncertainty(zinb, nb), len(nb))
     use = "ZINB" if diff > SURE * error else "NB"
     missing = _by_cell(nb, "zeros") - _by_cell(nb, "zeros_drawn")
     short, short_error = missing.mean().item(), standard_error(missing)
@@ -119,6 +137,7 @@ def zero_inflation(nb: Sequence[Scores], zinb: Sequence[Scores]) -> str:
     under = "underfits" if short > SURE * short_error else "does not underfit"
     return (
         f"Use {use}: ZINB is {diff:+.2f} ± {error:.2f} nats per held-out cell against NB "
-        f"({abs(diff) / error:.1f} standard errors). NB {under} zeros: a real cell has "
-        f"{short:+.1f} ± {short_error:.1f} genes at zero against NB's draws ({share:+.2%})."
+        f"({abs(diff) / error:.1f} standard errors, over cells and seeds). NB {under} zeros: a "
+        f"real cell has {short:+.1f} ± {short_error:.1f} genes at zero against NB's draws "
+        f"({share:+.2%})."
     )

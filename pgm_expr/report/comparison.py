@@ -16,7 +16,8 @@ CHOICES = ("story", "objective", "beta", "likelihood", "prior", "posterior")
 NOTE = (
     "elpd: held-out IWAE bound at K = {k:,}, nats per cell, mean over seeds, sd their standard "
     "deviation; diff: to the best row of the same measure, paired over cells, with its standard "
-    "error dse, both at K = {fine:,}; tie: within two dse, or within what K moves it."
+    "error dse, both at K = {fine:,}; tie: within two standard errors over cells and seeds, or "
+    "within what K moves it."
 )
 
 

@@ -67,9 +67,8 @@ def zoo_page(
             table.add_row(edge, name, _first_line(part))
     for name, made in objectives.items():
         table.add_row("objective", name, _first_line(made))
-    for pair, reason in refused.items():
-        table.add_row("refused", " + ".join(pair), reason)
-    return Group(table, "\npgm-expr zoo --show vae prints a story and its guide.")
+    pairs = [f"refused: {' with '.join(pair)}: {reason}" for pair, reason in refused.items()]
+    return Group(table, "", *pairs, "\npgm-expr zoo --show vae prints a story and its guide.")
 
 
 def _lines(metrics: Mapping[str, Any]) -> str:
@@ -84,7 +83,18 @@ def _lines(metrics: Mapping[str, Any]) -> str:
         f"{metrics['zero_rate_mae']:.4f}, from the posterior "
         f"{metrics['posterior_zero_rate_mae']:.4f}; real against real "
         f"{metrics['zero_rate_floor']:.4f}."
+        + _amortisation(metrics)
         + (f"\nTraining saw {speed:,.0f} cells per second." if speed else "")
+    )
+
+
+def _amortisation(metrics: Mapping[str, Any]) -> str:
+    if "amortisation_gap" not in metrics:
+        return ""
+    return (
+        f"\nAmortisation gap: {metrics['refinement_steps']} steps on each cell's own posterior "
+        f"gain {metrics['amortisation_gap']:+.2f} ± {metrics['amortisation_gap_se']:.2f} nats of "
+        "ELBO over the guide's."
     )
 
 

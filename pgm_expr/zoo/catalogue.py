@@ -118,12 +118,19 @@ def _read(name: str) -> tuple[str, list[str], bool]:
     return "-".join(words[:first]), words[first:], name.endswith("-dreg")
 
 
-def refusal(objective: str, options: Mapping[str, object], free_bits: float = 0.0) -> str | None:
-    """Why an objective and a story's options do not go together; None where they do."""
-    words = [_read(objective)[0], *(f"{name}={value}" for name, value in options.items())]
-    words += ["free_bits"] * bool(free_bits)
+def refusal(
+    story: Story, objective: str | None, options: Mapping[str, object], free_bits: float = 0.0
+) -> str | None:
+    """Why an objective and options do not go together; None where they do.
+
+    The objective is the story's own where none is named.
+    """
+    usual = (name for name, made in OBJECTIVES.items() if made is story.objective)
+    kind = _read(objective)[0] if objective else next(usual, "")
+    words = {kind, *(f"{name}={value}" for name, value in options.items())}
+    words |= {"free_bits"} if free_bits else set()
     for pair, why in REFUSED.items():
-        if set(pair) <= set(words):
+        if set(pair) <= words:
             return f"{pair[0]} does not go with {pair[1]}: {why}"
     return None
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pgm_expr.evaluation import difference, rank, standard_error, zero_inflation
+from pgm_expr.evaluation import difference, rank, standard_error, uncertainty, zero_inflation
 
 CELLS = 400
 COUNTS = "counts given library"
@@ -80,6 +80,7 @@ def test_measures_are_never_subtracted():
 def test_difference_averages_over_seeds_cell_by_cell():
     a, b = scores(-700.0, 1), scores(-701.0, 2, seeds=3)
     gap = difference(a, b)
+    assert standard_error(gap) == pytest.approx(uncertainty(a, b)[0])
     assert gap.shape == (CELLS,) and gap.mean() == pytest.approx(1.0, abs=0.2)
     assert torch.equal(difference(b, a), -gap)
 
@@ -89,8 +90,17 @@ def test_zero_inflation_is_chosen_by_two_standard_errors(gain, use):
     nb, zinb = scores(-700.0, 1), scores(-700.0 + gain, 2)
     sentence = zero_inflation(nb, zinb)
     assert sentence.startswith(f"Use {use}:")
-    exact = difference(zinb, nb)
-    assert f"{exact.mean().item():+.2f} ± {standard_error(exact):.2f} nats" in sentence
+    error, spread = uncertainty(zinb, nb)
+    mean = difference(zinb, nb).mean().item()
+    assert f"{mean:+.2f} ± {math.hypot(error, spread / math.sqrt(2)):.2f} nats" in sentence
+
+
+def test_a_gain_of_one_seed_alone_is_none():
+    """Two nats better with one seed and no better with the other: training noise, not ZINB."""
+    zinb = [*scores(-698.0, 3, seeds=1), *scores(-700.0, 4, seeds=1)]
+    assert zero_inflation(scores(-700.0, 1), zinb).startswith("Use NB")
+    error, spread = uncertainty(zinb, scores(-700.0, 1))
+    assert error < 0.1 and spread == pytest.approx(2 / math.sqrt(2), abs=0.2)
 
 
 @pytest.mark.parametrize("drawn, verdict", [(95.0, "underfits"), (100.0, "does not underfit")])

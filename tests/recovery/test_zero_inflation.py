@@ -1,4 +1,8 @@
-"""Does zero inflation pay? Forty simulations where the answer is known (MISSION row M04)."""
+"""Does zero inflation pay? Forty simulations where the answer is known (MISSION row M04).
+
+At a mean of 40 counts a gene. At 10, where most of the gates' zeros are the NB's own too, one fit
+of each finds ZINB on 14 of 20 and NB on 18 of 20.
+"""
 
 import numpy as np
 import pytest
@@ -13,24 +17,28 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:posterior col
 QUICK = dict(latent=5, hidden=32, epochs=200, learning_rate=5e-3, warmup_epochs=10, patience=20)
 
 
-def scored(table, likelihood):
+SEEDS = 2
+
+
+def scored(table, likelihood, seed):
     """Scores of the held-out cells, and the fitted likelihood."""
-    run = fit_table(table, "vae", likelihood=likelihood, progress=False, **QUICK)
+    run = fit_table(table, "vae", likelihood=likelihood, seed=seed, progress=False, **QUICK)
 
     def batches(cells):
         return lambda: sweep(table.cells, cells, 128)
 
     train, test = batches(table.split.development), batches(table.split.test)
     scores, _ = evaluation.score(run.model, run.guide, train, test, labels=0, draws=50)
-    return [scores], run.model.likelihood
+    return scores, run.model.likelihood
 
 
-def verdict(gate, seed):
+def verdict(gate, data_seed):
     """The sentence on 600 cells x 100 genes, and how the gates found go with the true ones."""
-    truth = simulate.simulate(600, 100, seed=seed, types=4, gate=gate, median_library=1000.0)
+    truth = simulate.simulate(600, 100, seed=data_seed, types=4, gate=gate, median_library=4000.0)
     table = prepare(truth.to_anndata(), Columns())
-    nb, (zinb, part) = scored(table, "nb")[0], scored(table, "zinb")
-    found = part.gate_logits.sigmoid().detach().numpy()
+    nb = [scored(table, "nb", seed)[0] for seed in range(SEEDS)]
+    zinb, parts = zip(*(scored(table, "zinb", seed) for seed in range(SEEDS)), strict=True)
+    found = parts[0].gate_logits.sigmoid().detach().numpy()
     agreement = np.corrcoef(found, truth.gate)[0, 1] if gate else found.mean()
     return evaluation.zero_inflation(nb, zinb), agreement
 
