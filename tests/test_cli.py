@@ -230,7 +230,8 @@ def test_compare_prints_a_ranking_and_a_verdict(run, folder, tmp_path):
     )
     code, printed, _ = run(*line.split())
     assert code == 0
-    for words in ("log p of counts given library", "diff", "dse", "Use NB", "tie: within two standard"):
+    words_of_page = ("log p of counts given library", "diff", "dse", "Use NB", "tie: within two")
+    for words in words_of_page:
         assert words in printed
     assert "refused: gaussian takes values, these data are counts" in printed
     assert "mean-field does not go with prior=mog" in printed

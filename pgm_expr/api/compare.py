@@ -34,8 +34,8 @@ HELD_OUT, SETTINGS = "heldout.safetensors", "settings.json"
 CSV, JSON, PICTURE = "comparison.csv", "comparison.json", "comparison.png"
 COLUMNS = (
     "story objective beta likelihood prior posterior seeds heldout_elbo heldout_elbo_sd "
-    "heldout_iwae heldout_iwae_sd heldout_iwae_4k heldout_iwae_4k_sd diff dse diff_sd tie kl kl_sd "
-    "active_units probe_macro_f1 probe_macro_f1_sd seconds measure collapsed refused"
+    "heldout_iwae heldout_iwae_sd heldout_iwae_4k heldout_iwae_4k_sd diff dse diff_sd tie "
+    "kl kl_sd active_units probe_macro_f1 probe_macro_f1_sd seconds measure collapsed refused"
 ).split()
 OF_COLUMNS = tuple(Columns.__dataclass_fields__)
 OF_TABLE = ("layer", "split_key", "split_seed", "min_cells", "n_top_genes")

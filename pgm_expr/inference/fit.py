@@ -60,6 +60,11 @@ class Plan:
                 raise ValueError(
                     f"{setting.name} must be {what} of at least {least}: got {value!r}."
                 )
+        if 0 < self.warmup_epochs < 2 * self.cycles:
+            raise ValueError(
+                f"cycles={self.cycles} need two epochs each to rise: got warmup_epochs="
+                f"{self.warmup_epochs}. Warm up for longer."
+            )
 
 
 def fit(

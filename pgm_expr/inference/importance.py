@@ -25,7 +25,7 @@ from .objective import Draw, Objective, whole
 def order(text: str | float) -> float:
     """An alpha, as a number or as written in an objective's name."""
     alpha = float(text)
-    if not (alpha >= 0 and math.isfinite(alpha)) or alpha == 1:
+    if not (alpha >= 0 and math.isfinite(alpha)) or abs(alpha - 1) < 5e-6:  # float32 cancels
         raise ValueError(f"alpha must be at least 0 and not 1, which is `trace`: got {text}.")
     return alpha
 
@@ -92,7 +92,7 @@ class Renyi(Objective):
         ((guide_site, model_site),) = draw.latents
         apart = guide_site | {"fn": detach(guide_site["fn"])}
         log_weights = self._log_weights(draw._replace(latents=[(apart, model_site)]), beta)
-        if torch.is_grad_enabled():
+        if guide_site["value"].requires_grad:
             power = 1 - self.alpha
             share = (power * log_weights.detach()).softmax(0)
             factor = (1 - beta * power * (1 - share)).unsqueeze(-1)  # (S, N, 1)

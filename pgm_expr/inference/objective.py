@@ -71,7 +71,9 @@ class Objective(nn.Module):
     def free_bits(self, nats: float) -> Self:
         """Cost each latent dimension at least `nats`, averaged over the batch; returns itself.
 
-        By dimension where the KL is taken in closed form, else by site.
+        By dimension where the KL is taken in closed form, else by site. It is no guarantee: below
+        `nats` a dimension has no gradient, so weight decay may still shrink it, and what dropout
+        left at the floor in training may lie under it when judged.
         Kingma et al., NeurIPS 2016, https://arxiv.org/abs/1606.04934
         """
         self.floor.fill_(nats or -math.inf)  # a sampled cost may be negative

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from pgm_expr.inference import IWAE, MeanField, Trace
 from pgm_expr.inference.checkpoint import load_tensors
 from pgm_expr.inference.fit import Plan, fit, score
-from pgm_expr.inference import IWAE, MeanField, Trace
 from pgm_expr.inference.schedule import warmup
 
 engine = importlib.import_module("pgm_expr.inference.fit")

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from pgm_expr.inference import IWAE, MeanField, Trace
 from pgm_expr.inference.checkpoint import load_tensors
 from pgm_expr.inference.fit import Plan, fit
-from pgm_expr.inference import IWAE, MeanField, Trace
 
 PLAN = Plan(epochs=3, learning_rate=1e-2, warmup_epochs=0)
 

@@ -1,0 +1,83 @@
+"""Every example runs from its first line to its last, and prints the figures it promises."""
+
+import ast
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+HOME = "pgm_expr pgm_expr.guides pgm_expr.models pgm_expr.nn pgm_expr.parts pgm_expr.simulate"
+NUMBER = re.compile(r"-?\d+\.\d+")
+
+ROWS = {  # the names of the lines that hold figures
+    "swap_a_prior": ["normal", "mog", "vamp", "flow"],
+    "swap_a_likelihood": ["poisson", "nb", "zinb", "nb-cell"],
+    "compare_elbos": "elbo mean-field trace iwae-10 iwae-10-dreg renyi-0.5-10".split(),
+    "break_and_cure": [
+        "beta 30",
+        "beta 1, reached by a warm-up",
+        "beta 1, reached in four cycles",
+        "beta 30 with 1 free nat a dimension",
+    ],
+    "dispersion_by_batch": ["vae", "by batch"],
+}
+
+
+SAYS = dict.fromkeys(ROWS, r"heldout_elbo +heldout_iwae_4k +diff +dse +tie") | {
+    "swap_a_likelihood": r"^Use (NB|ZINB): ZINB is [+-]\d+\.\d+ ± \d+\.\d+ nats per held-out cell",
+    "break_and_cure": r"^  (posterior collapse: KL is|the latent space is in use)",
+    "dispersion_by_batch": r"less noisy by a factor of \d+\.\d+ .* the truth is 4$",
+}
+
+
+@pytest.fixture
+def smoke(monkeypatch, capsys, tmp_path):
+    """Run an example here, where its warnings are errors; the lines that it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name):
+        monkeypatch.setattr(sys, "argv", [name, "--smoke"])
+        runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+        return capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def test_the_examples_are_these():
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(ROWS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ROWS)
+def test_prints_its_figures(name, smoke, tmp_path):
+    lines = smoke(name)
+    for row in ROWS[name]:
+        (line,) = [line for line in lines if re.match(rf"\s*{re.escape(row)}\s\s", line)]
+        assert NUMBER.search(line.replace(row, "", 1)), line
+    assert not re.search(r"\b(nan|inf)\b", "\n".join(lines), re.IGNORECASE)
+    assert any(re.search(SAYS[name], line) for line in lines)
+    assert not [*tmp_path.iterdir()]  # leaves nothing behind
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_uses_only_what_is_public(name):
+    tree = ast.parse((EXAMPLES / f"{name}.py").read_text())
+    whole = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    homes = [n.module for n in whole if isinstance(n, ast.ImportFrom)]
+    homes += [alias.name for n in whole if isinstance(n, ast.Import) for alias in n.names]
+    ours = {home for home in homes if home.startswith("pgm_expr")}
+    assert "pgm_expr" in ours and ours <= set(HOME.split())
+    names = [node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    assert not [n for n in names if n.startswith("_") and n != "__init__"]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_says_its_question_first(name):
+    first, blank, usage, *_ = ast.get_docstring(
+        ast.parse((EXAMPLES / f"{name}.py").read_text())
+    ).splitlines()
+    assert first.endswith("?") and not blank
+    assert usage == f"python examples/{name}.py [--smoke]"
