@@ -323,7 +323,9 @@ def _options(pairs: list[str]) -> dict[str, Any]:
     return {name: _value(text) for name, _, text in split}
 
 
-def _value(text: str) -> int | float | str:
+def _value(text: str) -> bool | int | float | str:
+    if text in ("True", "False"):
+        return text == "True"
     for kind in (int, float):
         try:
             return kind(text)

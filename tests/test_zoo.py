@@ -360,6 +360,10 @@ WRONG = {
     "endless dimensions": (lambda: built("vae", latent=math.inf), ["latent", "inf"]),
     "text": (lambda: built("vae", hidden="8"), ["hidden", "whole number", "'8'"]),
     "truth": (lambda: built("vae", hidden=True), ["hidden", "whole number", "True"]),
+    "a number for a switch": (
+        lambda: zoo.check_options(zoo.Story(model=Switched, guide=Own), {"deep": 1}),
+        ["option deep must be True or False", "1"],
+    ),
     "text for a share": (lambda: built("vae", decoder_dropout="a"), ["decoder_dropout", "'a'"]),
 }
 
@@ -371,6 +375,19 @@ def test_unknown_names_and_wrong_options_are_one_line(kind):
         make()
     assert "\n" not in str(caught.value)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+class Switched(torch.nn.Module):
+    """A model with a switch."""
+
+    def __init__(self, deep=False):
+        super().__init__()
+        self.deep = deep
+
+
+def test_a_switch_is_an_option():
+    story = zoo.Story(model=Switched, guide=Switched)
+    assert zoo.build(story, DIMS, deep=True)[0].deep and not zoo.build(story, DIMS)[0].deep
 
 
 class Own(torch.nn.Module):

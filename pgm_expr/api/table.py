@@ -70,6 +70,7 @@ class Table:
         log_library = self.cells.rows(self.split.train)["library"].double().log()
         return {
             "average": torch.as_tensor(sums / sums.sum(), dtype=torch.float32),
+            "mean": torch.as_tensor(counts.mean(0), dtype=torch.float32),
             "examples": torch.from_numpy(counts[some].toarray()),
             "log_library": torch.stack([log_library.mean(), log_library.std()]).float(),
         }

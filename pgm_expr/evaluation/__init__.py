@@ -1,8 +1,9 @@
 """Judging a fitted story: takes (model, guide, batches) or arrays, never a story by name."""
 
 from .baselines import Baseline, fit_baseline
-from .compare import difference, rank, score, zero_inflation
+from .compare import difference, rank, score, uncertainty, zero_inflation
 from .counts import compare_counts, gene_statistics
+from .disentanglement import cca, dci, mig
 from .expression import draw_posterior, draw_prior, normalized_expression
 from .heldout import elbo, iwae, standard_error
 from .judge import judge
@@ -13,7 +14,9 @@ __all__ = [
     "Baseline",
     "Refined",
     "amortisation_gap",
+    "cca",
     "compare_counts",
+    "dci",
     "difference",
     "draw_posterior",
     "draw_prior",
@@ -22,11 +25,13 @@ __all__ = [
     "gene_statistics",
     "iwae",
     "judge",
+    "mig",
     "normalized_expression",
     "pca",
     "probe",
     "rank",
     "score",
     "standard_error",
+    "uncertainty",
     "zero_inflation",
 ]

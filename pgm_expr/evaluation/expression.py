@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from pyro import poutine
+from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from ..inference import call, seeded
@@ -31,7 +32,8 @@ def _drawn(model: nn.Module, batch: Batch) -> Tensor:
 def draw_posterior(model: nn.Module, guide: nn.Module, batches: Iterable[Batch]) -> Tensor:
     """Counts x ~ p(x | z, library, ...) with z ~ q(z | x): posterior predictive draws, (N, G)."""
     model.eval(), guide.eval()
-    return torch.cat([_replayed(model, guide, batch)["x"]["value"] for batch in batches])
+    drawn = (_sites(model, _latents(guide, batch), batch)["x"]["value"] for batch in batches)
+    return torch.cat([*drawn])
 
 
 @torch.no_grad()
@@ -53,20 +55,26 @@ def _expected(
     model: nn.Module, guide: nn.Module, batch: Batch, library: float, draws: int
 ) -> Tensor:
     at = dict(batch) | {"library": torch.full_like(batch["library"], library)}
-    means = [_replayed(model, guide, batch, at)["x"]["fn"].mean for _ in range(draws)]
+    latents = [_latents(guide, batch) for _ in range(draws)]  # the same ones at every library
+    for trace in latents:
+        if "log_library" in trace.nodes:
+            trace.nodes["log_library"]["value"] = at["library"].log()
+    with torch.random.fork_rng():  # counts drawn on the way must not move the next cells' latents
+        means = [_sites(model, trace, at)["x"]["fn"].mean for trace in latents]
     return torch.stack(means).mean(0)
 
 
-def _replayed(
-    model: nn.Module, guide: nn.Module, batch: Batch, at: Batch | None = None
-) -> Mapping[str, dict]:
-    """Sites of the model run without counts at latents drawn from the guide given `batch`."""
+def _latents(guide: nn.Module, batch: Batch) -> Trace:
+    """One draw of the guide's sites."""
     with poutine.trace() as guided:
         call(guide, batch)
-    if at is not None and "log_library" in guided.trace.nodes:
-        guided.trace.nodes["log_library"]["value"] = at["library"].log()
-    with poutine.trace() as recorded, poutine.replay(trace=guided.trace):
-        call(model, _without_counts(at or batch))
+    return guided.trace
+
+
+def _sites(model: nn.Module, latents: Trace, batch: Batch) -> Mapping[str, dict]:
+    """Sites of the model run without counts at these latents."""
+    with poutine.trace() as recorded, poutine.replay(trace=latents):
+        call(model, _without_counts(batch))
     return recorded.trace.nodes
 
 

@@ -1,8 +1,9 @@
-r"""Likelihoods of log values, whose mean is the decoder's output itself.
+r"""Likelihoods of log values: eta is the difference to the average cell.
 
 `RoundedGaussian` is one of counts: it gives each count the mass of its own interval of log values
 and so stands beside the count likelihoods. The others are densities of values as they are, with
-measure "values"; they take no average, and the library is not used.
+measure "values"; they are centred at `mean` (G,), of the training cells, filled from the data (0
+where none is given), and the library is not used.
 """
 
 from __future__ import annotations
@@ -46,8 +47,12 @@ class RoundedGaussian(nn.Module):
         ).to_event(1)
 
 
+def _offset(genes: int, mean: Tensor | None) -> Tensor:
+    return torch.zeros(genes) if mean is None else mean
+
+
 class Gaussian(nn.Module):
-    """x_g ~ Normal(eta_g, sigma_g^2).
+    """x_g ~ Normal(mean_g + eta_g, sigma_g^2), sigma learned by gene.
 
     call(eta (..., N, G), library (N, 1)) -> event shape (G,).
     """
@@ -55,51 +60,56 @@ class Gaussian(nn.Module):
     measure: ClassVar[str] = "values"
     takes: ClassVar[str] = "values"
 
-    def __init__(self, genes: int) -> None:
+    def __init__(self, genes: int, mean: Tensor | None = None) -> None:
         super().__init__()
+        self.register_buffer("offset", _offset(genes, mean))  # (G,)
         self.log_scale = nn.Parameter(torch.zeros(genes))  # (G,)
 
     def forward(self, eta: Tensor, library: Tensor) -> TorchDistribution:
-        return Normal(eta, self.log_scale.exp()).to_event(1)
+        return Normal(self.offset + eta, self.log_scale.exp()).to_event(1)
 
 
 class GaussianMixture(nn.Module):
-    """x_g ~ sum_k pi_kg Normal(eta_g + shift_kg, sigma_kg^2): each gene has modes of its own.
+    """x_g ~ sum_k pi_kg Normal(mean_g + eta_g + shift_kg, sigma_kg^2): modes of every gene.
 
-    Shifts are centred, sum_k pi_kg shift_kg = 0, so that eta is the mean; they start apart.
+    Shifts are centred, sum_k pi_kg shift_kg = 0; they start apart.
     call(eta (..., N, G), library (N, 1)) -> event shape (G,).
     """
 
     measure: ClassVar[str] = "values"
     takes: ClassVar[str] = "values"
 
-    def __init__(self, genes: int, modes: int = 2) -> None:
+    def __init__(self, genes: int, modes: int = 2, mean: Tensor | None = None) -> None:
         super().__init__()
+        self.register_buffer("offset", _offset(genes, mean))  # (G,)
         self.logits = nn.Parameter(torch.zeros(modes, genes))  # (K, G)
         self.shifts = nn.Parameter(torch.linspace(-1, 1, modes)[:, None].repeat(1, genes))
         self.log_scale = nn.Parameter(torch.zeros(modes, genes))  # (K, G)
 
     def forward(self, eta: Tensor, library: Tensor) -> TorchDistribution:
         shifts = self.shifts - (self.logits.softmax(0) * self.shifts).sum(0)  # (K, G)
-        loc = eta.unsqueeze(-1) + shifts.T.contiguous()  # (..., N, G, K)
+        loc = (self.offset + eta).unsqueeze(-1) + shifts.T.contiguous()  # (..., N, G, K)
         weights = Categorical(logits=self.logits.T.expand_as(loc))
         modes = Normal(loc, self.log_scale.T.contiguous().exp())
         return MixtureSameFamily(weights, modes).to_event(1)
 
 
 class LowRankGaussianMixture(nn.Module):
-    """x ~ sum_k pi_k Normal(eta + shift_k, W_k W_k^T + diag(sigma_k^2)), over the whole profile.
+    """x ~ sum_k pi_k Normal(mean + eta + shift_k, W_k W_k^T + diag(sigma_k^2)): modes of cells.
 
-    A mode belongs to a cell, not to a gene. Shifts are centred, sum_k pi_k shift_k = 0, so that
-    eta is the mean; `factors` = 0 gives diagonal covariances.
+    A mode is that of a whole profile, not of a gene. Shifts are centred, sum_k pi_k shift_k = 0;
+    `factors` = 0 gives diagonal covariances.
     call(eta (..., N, G), library (N, 1)) -> event shape (G,).
     """
 
     measure: ClassVar[str] = "values"
     takes: ClassVar[str] = "values"
 
-    def __init__(self, genes: int, modes: int = 2, factors: int = 2) -> None:
+    def __init__(
+        self, genes: int, modes: int = 2, factors: int = 2, mean: Tensor | None = None
+    ) -> None:
         super().__init__()
+        self.register_buffer("offset", _offset(genes, mean))  # (G,)
         self.logits = nn.Parameter(torch.zeros(modes))  # (K,)
         self.shifts = nn.Parameter(0.1 * torch.randn(modes, genes))  # (K, G)
         loadings = 0.1 * torch.randn(modes, genes, factors)
@@ -108,7 +118,7 @@ class LowRankGaussianMixture(nn.Module):
 
     def forward(self, eta: Tensor, library: Tensor) -> TorchDistribution:
         shifts = self.shifts - self.logits.softmax(0) @ self.shifts  # (K, G)
-        modes = self.modes(eta.unsqueeze(-2) + shifts)  # (..., N, K, G)
+        modes = self.modes((self.offset + eta).unsqueeze(-2) + shifts)  # (..., N, K, G)
         logits = self.logits.expand(modes.batch_shape)
         return MixtureSameFamily(Categorical(logits=logits), modes)
 

@@ -20,6 +20,7 @@ FROM_DATA = (
     "gene_sets",
     "perturbations",
     "average",  # (G,) composition of the average training cell
+    "mean",  # (G,) mean of the training cells
     "examples",  # (M, G) counts of some training cells
     "log_library",  # (2,) mean and standard deviation of log library over the training cells
 )
@@ -164,8 +165,14 @@ def _parameters(made: Callable) -> Mapping[str, inspect.Parameter]:
 def _check_option(name: str, value: object, known: Mapping[str, object]) -> None:
     pick("option", name, known)
     default = known[name]
-    if isinstance(default, (int, float)):
-        kind = "a whole number from 1" if isinstance(default, int) else "a number from 0"
-        right = type(value) in ({int} if isinstance(default, int) else {int, float})
-        if not right or not math.isfinite(value) or value < isinstance(default, int):
-            raise ValueError(f"option {name} must be {kind}: got {value!r}, default {default}.")
+    if isinstance(default, bool) and not isinstance(value, bool):
+        raise ValueError(f"option {name} must be True or False: got {value!r}.")
+    if isinstance(default, (int, float)) and not isinstance(default, bool):
+        _check_number(name, value, default)
+
+
+def _check_number(name: str, value: object, default: float) -> None:
+    kind = "a whole number from 1" if isinstance(default, int) else "a number from 0"
+    right = type(value) in ({int} if isinstance(default, int) else {int, float})
+    if not right or not math.isfinite(value) or value < isinstance(default, int):
+        raise ValueError(f"option {name} must be {kind}: got {value!r}, default {default}.")

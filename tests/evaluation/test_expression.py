@@ -121,3 +121,13 @@ def test_the_guide_sees_the_cell_as_it_is(make, batches, monkeypatch):
     )
     normalized_expression(model, guide, batches[:1], library=7.0, draws=2)
     assert len(seen) == 2 and all(torch.equal(one, batches[0]["library"]) for one in seen)
+
+
+def test_twice_the_library_is_twice_the_expression(make, batches):
+    """Entry by entry: the latents drawn are the same at every library."""
+    model, guide = make(PoissonCounts(GENES))
+    with torch.no_grad():
+        guide.posterior.raw_scale.bias.fill_(0.0)
+    few = [{key: value[:5] for key, value in batch.items()} for batch in batches]
+    once, twice = (normalized_expression(model, guide, few, library=size) for size in (1.0, 2.0))
+    assert torch.allclose(2 * once, twice, rtol=1e-5)

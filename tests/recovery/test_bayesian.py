@@ -1,4 +1,4 @@
-"""The Bayesian variant: dispersions with a prior, found again, and less sure where less was seen."""
+"""The Bayesian variant: dispersions found again, and less surely where less was seen."""
 
 import numpy as np
 import pytest
@@ -13,9 +13,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def fitted():
     truth = simulate.simulate(2000, 80, seed=0, types=3, median_library=1200.0)
-    run = pgm_expr.fit(
-        truth.to_anndata(), "bayesian_vae", hidden=64, epochs=120, progress=False
-    )
+    run = pgm_expr.fit(truth.to_anndata(), "bayesian_vae", hidden=64, epochs=120, progress=False)
     site = run.guide.shared
     loc = site.locs.log_dispersion_unconstrained.detach().numpy()
     scale = site.scales.log_dispersion_unconstrained.detach().numpy()

@@ -1,7 +1,6 @@
 """Does zero inflation pay? Forty simulations where the answer is known (MISSION row M04).
 
-At a mean of 40 counts a gene. At 10, where most of the gates' zeros are the NB's own too, one fit
-of each finds ZINB on 14 of 20 and NB on 18 of 20.
+At a mean of 40 counts a gene, two fits of each likelihood.
 """
 
 import numpy as np
@@ -14,7 +13,8 @@ from pgm_expr.data import Columns, sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:posterior collapse")]
 
-QUICK = dict(latent=5, hidden=32, epochs=200, learning_rate=5e-3, warmup_epochs=10, patience=20)
+FIT = dict(latent=5, hidden=64, epochs=200, learning_rate=5e-3, warmup_epochs=30)
+FIT |= dict(decoder_dropout=0.0)  # with .1 and 32 units some fits get stuck with one unit in use
 
 
 SEEDS = 2
@@ -22,7 +22,7 @@ SEEDS = 2
 
 def scored(table, likelihood, seed):
     """Scores of the held-out cells, and the fitted likelihood."""
-    run = fit_table(table, "vae", likelihood=likelihood, seed=seed, progress=False, **QUICK)
+    run = fit_table(table, "vae", likelihood=likelihood, seed=seed, progress=False, **FIT)
 
     def batches(cells):
         return lambda: sweep(table.cells, cells, 128)
