@@ -20,9 +20,7 @@ VARIANTS = {
     "likelihoods": ["nb", "zinb"],
     "priors": ["normal", "mog", "vamp", "flow"],
 }
-COLUMNS = (
-    "objective likelihood prior heldout_iwae heldout_iwae_sd diff dse kl probe_macro_f1 seconds"
-)
+HEAD = "objective | likelihood | prior | IWAE | diff | KL | probe | s".split(" | ")
 
 
 def data_sets():
@@ -37,13 +35,24 @@ def data_sets():
 
 def markdown(rows):
     """The fitted rows as a markdown table."""
-    keys = COLUMNS.split()
-    yield "| " + " | ".join(keys) + " |"
-    yield "|" + "---|" * len(keys)
+    yield "| " + " | ".join(HEAD) + " |"
+    yield "|---|---|---|" + "---:|" * (len(HEAD) - 3)
     for row in rows:
         if not row["refused"]:
-            cells = [f"{v:.2f}" if isinstance(v, float) else str(v) for v in map(row.get, keys)]
-            yield "| " + " | ".join(cells) + (" | tie |" if row["tie"] else " |")
+            yield "| " + " | ".join(cells(row)) + " |"
+
+
+def cells(row):
+    """One row: mean and standard deviation over seeds, difference and its error over cells."""
+    diff = f"{row['diff']:.2f} ± {row['dse']:.2f}" if row["diff"] else "best"
+    return [
+        *(row[key] for key in ("objective", "likelihood", "prior")),
+        f"{row['heldout_iwae']:.2f} ± {row['heldout_iwae_sd']:.2f}",
+        diff + (" tie" if row["tie"] else ""),
+        f"{row['kl']:.1f}",
+        f"{row['probe_macro_f1']:.3f}",
+        f"{row['seconds']:.0f}",
+    ]
 
 
 def main():
