@@ -1,8 +1,9 @@
-"""The table of docs/variants.md: priors x objectives x likelihoods of the vae story, three seeds.
+"""The tables of docs/variants.md: priors x objectives x likelihoods of the vae story, three seeds.
 
     .venv/bin/python benchmarks/variants.py --out runs/variants
 
-pbmc3k comes from the folder that PGM_EXPR_DATA names; without it, the embedded set alone. Repeated, it goes on where it was. Prints the ranking as text and as markdown.
+pbmc3k comes from the folder that PGM_EXPR_DATA names; without it, the embedded set alone.
+Repeated, it goes on where it was. Prints the ranking as text and as markdown.
 """
 
 import argparse
