@@ -39,10 +39,11 @@ def comparison_page(rows: Sequence[Mapping[str, Any]], sentence: str | None, dra
 
 def _table(measure: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     shown = _varying(rows)
-    table = Table(title=f"log p of {measure}", title_justify="left", box=None, pad_edge=False)
+    title = f"log p of {measure}"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for name in ("", *(shown or ("story",))):
-        table.add_column(name)
-    for name in ("elpd", "sd", "diff", "dse", "", "KL", "units", "probe", "s"):
+        table.add_column(name, no_wrap=True)
+    for name in ("elpd", "sd", "diff", "dse", "", "KL", "probe", "s"):
         table.add_column(name, justify="right", no_wrap=True)
     for rank, row in enumerate(rows):
         table.add_row(
@@ -54,7 +55,6 @@ def _table(measure: str, rows: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['dse']:.2f}",
             "tie" if row["tie"] else "",
             f"{row['kl']:.1f}" + (" collapsed" if row["collapsed"] else ""),
-            f"{row['active_units']:.1f}",
             "" if row["probe_macro_f1"] is None else f"{row['probe_macro_f1']:.3f}",
             f"{row['seconds']:.0f}",
         )
