@@ -9,7 +9,7 @@ import multiprocessing
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -277,7 +277,7 @@ def _comparison(
     order = sorted(ranked, key=lambda v: first[measures[v]])  # the commonest first, stable
     rows = [_row(v, ranked[v], figures[v]) for v in order]
     rows += [dict.fromkeys(COLUMNS) | dict(v.items()) | {"refused": refused[v]} for v in refused]
-    return Comparison(rows, _zero_inflation(order, scores), draws)
+    return Comparison(rows, _zero_inflation(scores), draws)
 
 
 def _row(variant: Variant, ranked: Mapping[str, Any], notes: Sequence[Mapping]) -> dict[str, Any]:
@@ -294,11 +294,13 @@ def _row(variant: Variant, ranked: Mapping[str, Any], notes: Sequence[Mapping]) 
     return row
 
 
-def _zero_inflation(order: Sequence[Variant], scores: Mapping[Variant, Any]) -> str | None:
-    """The verdict on the best variant that was fitted with NB and with ZINB."""
-    for variant in order:
-        others = {k: v for k, v in variant.items() if k != "likelihood"}
-        nb, zinb = (Variant(**others, likelihood=name) for name in ("nb", "zinb"))
-        if nb in scores and zinb in scores:
-            return evaluation.zero_inflation(scores[nb], scores[zinb])
-    return None
+def _zero_inflation(scores: Mapping[Variant, Any]) -> str | None:
+    """The verdict over all pairs of fits that differ in NB or ZINB alone."""
+    nb, zinb = [], []
+    for variant, fits in scores.items():
+        twin = replace(variant, likelihood="zinb")
+        if variant.likelihood == "nb" and twin in scores:
+            pairs = list(zip(fits, scores[twin], strict=False))
+            nb += [one for one, _ in pairs]
+            zinb += [other for _, other in pairs]
+    return evaluation.zero_inflation(nb, zinb) if nb else None

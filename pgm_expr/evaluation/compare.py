@@ -125,6 +125,8 @@ def _by_cell(scores: Sequence[Scores], key: str) -> Tensor:
 def zero_inflation(nb: Sequence[Scores], zinb: Sequence[Scores]) -> str:
     """Whether zero inflation pays: which to use, by how much, how sure, and NB's own zeros.
 
+    The fits come in pairs that differ in nothing else.
+
     ZINB is chosen where its held-out bound is higher by two standard errors, over cells and
     seeds: NB is its limit, so equal scores speak for NB.
     """
@@ -137,7 +139,7 @@ def zero_inflation(nb: Sequence[Scores], zinb: Sequence[Scores]) -> str:
     under = "underfits" if short > SURE * short_error else "does not underfit"
     return (
         f"Use {use}: ZINB is {diff:+.2f} ± {error:.2f} nats per held-out cell against NB "
-        f"({abs(diff) / error:.1f} standard errors, over cells and seeds). NB {under} zeros: a "
-        f"real cell has {short:+.1f} ± {short_error:.1f} genes at zero against NB's draws "
-        f"({share:+.2%})."
+        f"({abs(diff) / error:.1f} standard errors, over cells and {len(nb)} pairs of fits). NB "
+        f"{under} zeros: a real cell has {short:+.1f} ± {short_error:.1f} genes at zero against "
+        f"NB's draws ({share:+.2%})."
     )
