@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import multiprocessing
 import warnings
@@ -22,7 +20,7 @@ from ..data import Columns, sweep
 from ..inference import load_tensors, save_tensors, write_atomically
 from ..zoo import Story
 from .fit import fit_table
-from .folder import MODEL
+from .folder import MODEL, as_csv
 from .run import SWEEP, Run, load
 from .table import Table, prepare
 from .variants import Variant, check_settings, variants
@@ -57,10 +55,7 @@ class Comparison:
 
     def save(self, folder: Path) -> None:
         """Write comparison.csv, comparison.json and comparison.png."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS)
-        writer.writeheader(), writer.writerows(self.rows)
-        write_atomically(folder / CSV, text.getvalue().encode())
+        write_atomically(folder / CSV, as_csv(self.rows, COLUMNS))
         whole = {"rows": self.rows, "zero_inflation": self.zero_inflation, "draws": self.draws}
         write_atomically(folder / JSON, json.dumps(whole, indent=1).encode())
         write_atomically(folder / PICTURE, report.comparison_picture(self.rows))
@@ -168,7 +163,9 @@ class _Work:
 
     def _fitted(self, variant: Variant, seed: int, folder: Path) -> Run:
         story = self.stories[variant.story]
-        settings = variant.settings(zoo.find_story(story)[1], self.settings)
+        _, spec = zoo.find_story(story)
+        story = spec if spec.own else story  # a user's file runs once a fit
+        settings = variant.settings(spec, self.settings)
         if (folder / MODEL).exists():
             run = load(folder, story, device=self.device)
             run.table = self.table
@@ -226,13 +223,8 @@ def _refuse_other(place: Path, same: Mapping[str, Any]) -> None:
 
 def _takes(wanted: Sequence[Variant], stories: Mapping[str, Story]) -> str:
     """Counts, unless every variant is about log values; the others are then refused."""
-    kinds = []
-    for variant in wanted:
-        try:
-            kinds.append(zoo.takes(stories[variant.story], variant.parts()))
-        except ValueError:
-            continue
-    return "values" if kinds and set(kinds) == {"values"} else "counts"
+    kinds = {zoo.takes(stories[variant.story], variant.parts()) for variant in wanted}
+    return "values" if kinds == {"values"} else "counts"
 
 
 def _results(
@@ -274,7 +266,9 @@ def _comparison(
     measures = {v: notes[0]["measure"] for v, notes in figures.items()}
     ranked = evaluation.rank(scores, measures)
     first = {m: i for i, m in reversed([*enumerate(measures.values())])}
-    order = sorted(ranked, key=lambda v: first[measures[v]])  # the commonest first, stable
+    order = sorted(
+        ranked, key=lambda v: first[measures[v]]
+    )  # in the order of the variants; stable
     rows = [_row(v, ranked[v], figures[v]) for v in order]
     rows += [dict.fromkeys(COLUMNS) | dict(v.items()) | {"refused": refused[v]} for v in refused]
     return Comparison(rows, _zero_inflation(scores), draws)
@@ -290,7 +284,7 @@ def _row(variant: Variant, ranked: Mapping[str, Any], notes: Sequence[Mapping]) 
             both = torch.tensor(values, dtype=torch.double)
             row[key] = both.mean().item()
             if f"{key}_sd" in COLUMNS:
-                row[f"{key}_sd"] = both.std().item() if len(both) > 1 else 0.0
+                row[f"{key}_sd"] = evaluation.spread(both)
     return row
 
 

@@ -61,10 +61,7 @@ class RunFolder:
 
     def write_history(self, history: Sequence[Mapping[str, Any]]) -> None:
         """One row an epoch."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, history[0].keys())
-        writer.writeheader(), writer.writerows(history)
-        self.write(HISTORY, text.getvalue().encode())
+        self.write(HISTORY, as_csv(history, list(history[0])))
 
     def read(self, name: str) -> Any:
         """A JSON artefact; ValueError where it is missing or damaged."""
@@ -87,6 +84,14 @@ class RunFolder:
 
     def _has(self, name: str) -> bool:
         return (self.path / name).exists()
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
+    """Rows as a CSV file with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader(), writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:

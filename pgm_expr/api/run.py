@@ -247,11 +247,11 @@ def assemble(
     """
     where = _device(device)
     dims = notes["dims"] | (table.from_data() if table else {})
-    plain = {name: v for name, v in notes["options"].items() if name in zoo.defaults(story)}
-    plain = {name: value for name, value in plain.items() if name not in zoo.PARTS}
+    own_options = zoo.defaults(story).keys() - zoo.PARTS.keys()
+    plain = {name: v for name, v in notes["options"].items() if name in own_options}
     with seeded(seed):
         pair = zoo.build(story, dims, **notes["options"])
-    if plain != notes["options"]:
+    if table and plain != notes["options"]:  # a run to be loaded brings its weights
         with seeded(seed):
             for half, own in zip(pair, zoo.build(story, dims, **plain), strict=True):
                 _start_alike(half, own)

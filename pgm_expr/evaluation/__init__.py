@@ -1,7 +1,7 @@
 """Judging a fitted story: takes (model, guide, batches) or arrays, never a story by name."""
 
 from .baselines import Baseline, fit_baseline
-from .compare import difference, rank, score, uncertainty, zero_inflation
+from .compare import difference, rank, score, spread, uncertainty, zero_inflation
 from .counts import compare_counts, gene_statistics
 from .disentanglement import cca, dci, mig
 from .expression import draw_posterior, draw_prior, normalized_expression
@@ -31,6 +31,7 @@ __all__ = [
     "probe",
     "rank",
     "score",
+    "spread",
     "standard_error",
     "uncertainty",
     "zero_inflation",

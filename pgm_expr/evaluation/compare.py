@@ -85,16 +85,20 @@ def _means(scores: Sequence[Scores]) -> dict[str, float]:
     row = {}
     for name, key in (("elbo", "elbo"), ("iwae", "iwae"), ("iwae_4k", "iwae_4k")):
         means = torch.stack([each[key].mean() for each in scores])
-        spread = means.std().item() if len(means) > 1 else 0.0
-        row |= {f"heldout_{name}": means.mean().item(), f"heldout_{name}_sd": spread}
+        row |= {f"heldout_{name}": means.mean().item(), f"heldout_{name}_sd": spread(means)}
     return row
+
+
+def spread(seeds: Tensor) -> float:
+    """The standard deviation over seeds, 0 of a single one."""
+    return seeds.std().item() if len(seeds) > 1 else 0.0
 
 
 def _against(scores: Sequence[Scores], best: Sequence[Scores]) -> dict[str, float | bool]:
     fine, coarse = (difference(scores, best, key).mean().item() for key in ("iwae_4k", "iwae"))
-    error, spread = uncertainty(scores, best)
-    unsure = max(SURE * _both(error, spread, len(scores)), abs(fine - coarse))
-    return {"diff": fine, "dse": error, "diff_sd": spread, "tie": abs(fine) < unsure}
+    error, over_seeds = uncertainty(scores, best)
+    unsure = max(SURE * _both(error, over_seeds, len(scores)), abs(fine - coarse))
+    return {"diff": fine, "dse": error, "diff_sd": over_seeds, "tie": abs(fine) < unsure}
 
 
 def uncertainty(scores: Sequence[Scores], other: Sequence[Scores]) -> tuple[float, float]:
@@ -105,12 +109,11 @@ def uncertainty(scores: Sequence[Scores], other: Sequence[Scores]) -> tuple[floa
     """
     pairs = zip(scores, other, strict=False)
     gaps = torch.stack([(one["iwae_4k"] - two["iwae_4k"]).mean() for one, two in pairs])
-    spread = gaps.std().item() if len(gaps) > 1 else 0.0
-    return standard_error(difference(scores, other)), spread
+    return standard_error(difference(scores, other)), spread(gaps)
 
 
-def _both(error: float, spread: float, seeds: int) -> float:
-    return math.hypot(error, spread / math.sqrt(seeds))
+def _both(error: float, over_seeds: float, seeds: int) -> float:
+    return math.hypot(error, over_seeds / math.sqrt(seeds))
 
 
 def difference(scores: Sequence[Scores], other: Sequence[Scores], key: str = "iwae_4k") -> Tensor:

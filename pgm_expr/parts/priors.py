@@ -70,7 +70,6 @@ class VampPrior(nn.Module):
     def __init__(
         self,
         genes: int,
-        latent: int,
         guide: nn.Module,
         average: Tensor | None = None,
         examples: Tensor | None = None,
@@ -78,7 +77,7 @@ class VampPrior(nn.Module):
     ) -> None:
         super().__init__()
         _check_borrowed(guide)
-        self._borrowed, self.latent = (guide,), latent
+        self._borrowed = (guide,)
         self.logits = nn.Parameter(torch.zeros(pseudo_inputs))
         start = _invented(genes, average, pseudo_inputs)
         if examples is not None:

@@ -41,14 +41,14 @@ def _table(measure: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     shown = _varying(rows)
     title = f"log p of {measure}"
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-    for name in ("", *(shown or ("story",))):
+    for name in ("", *shown):
         table.add_column(name, no_wrap=True)
     for name in ("elpd", "sd", "diff", "dse", "", "KL", "probe", "s"):
         table.add_column(name, justify="right", no_wrap=True)
     for rank, row in enumerate(rows):
         table.add_row(
             str(rank),
-            *(f"{row[key]:g}" if key == "beta" else row[key] for key in shown or ("story",)),
+            *(f"{row[key]:g}" if key == "beta" else row[key] for key in shown),
             f"{row['heldout_iwae']:.2f}",
             f"{row['heldout_iwae_sd']:.2f}",
             f"{row['diff']:.2f}",
@@ -63,7 +63,7 @@ def _table(measure: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _refused(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """One line a reason, with the rows it holds for."""
-    shown = _varying(rows) or ["story"]
+    shown = _varying(rows)
     reasons: dict[str, list[str]] = {}
     for row in rows:
         reasons.setdefault(row["refused"], []).append(label(row, shown))
@@ -71,8 +71,8 @@ def _refused(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The choices in which rows differ."""
-    return [key for key in CHOICES if len({row[key] for row in rows}) > 1]
+    """The choices in which rows differ; the story where they don't."""
+    return [key for key in CHOICES if len({row[key] for row in rows}) > 1] or ["story"]
 
 
 def label(row: Mapping[str, Any], keys: Sequence[str]) -> str:
@@ -84,6 +84,8 @@ def comparison_picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
     """Difference to the best, with two standard errors, a panel a measure, as a PNG."""
     ranked = [row for row in rows if not row["refused"]]
     measures = list(dict.fromkeys(row["measure"] for row in ranked)) or ["nothing was fitted"]
+    kinds = list(dict.fromkeys(row["likelihood"] for row in ranked))
+    shown = _varying(ranked)
     sizes = [max(1, sum(row["measure"] == m for row in ranked)) for m in measures]
     height = 1.2 * len(sizes) + 0.24 * sum(sizes)
     figure = Figure(figsize=(8, height), layout="constrained")
@@ -91,8 +93,6 @@ def comparison_picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
     for axes, measure in zip(panels, measures, strict=True):
         own = [row for row in ranked if row["measure"] == measure]
         places = np.arange(len(own))
-        shown = _varying(ranked) or ["story"]
-        kinds = list(dict.fromkeys(row["likelihood"] for row in ranked))
         for place, row in zip(places, own, strict=True):
             colour = COLOURS[kinds.index(row["likelihood"]) % len(COLOURS)]
             axes.errorbar(row["diff"], place, xerr=2 * row["dse"], fmt="o", color=colour, ms=4)

@@ -74,7 +74,7 @@ class VampAndGuide(nn.Module):
         self.guide = nn.Module()
         self.guide.encode = nn.Linear(GENES, FEATURES)
         self.guide.posterior = DiagonalNormal(FEATURES, LATENT)
-        self.prior = VampPrior(GENES, LATENT, self.guide, AVERAGE, pseudo_inputs=4)
+        self.prior = VampPrior(GENES, self.guide, AVERAGE, pseudo_inputs=4)
 
     def forward(self):
         return self.prior()

@@ -88,7 +88,7 @@ def test_a_draw_without_gradient_still_scores_with_one(family):
 PRIORS = {
     "standard": lambda guide: StandardNormal(LATENT),
     "mixture": lambda guide: MixtureOfNormals(LATENT),
-    "vamp": lambda guide: VampPrior(GENES, LATENT, guide, pseudo_inputs=4),
+    "vamp": lambda guide: VampPrior(GENES, guide, pseudo_inputs=4),
     "flow": lambda guide: FlowPrior(LATENT),
 }
 

@@ -85,7 +85,7 @@ class TestVamp:
 
     @pytest.fixture
     def prior(self, guide, examples):
-        return VampPrior(GENES, LATENT, guide, examples=examples, pseudo_inputs=5)
+        return VampPrior(GENES, guide, examples=examples, pseudo_inputs=5)
 
     def test_is_the_mixture_of_the_guides_posteriors(self, prior, guide):
         prior.logits.data.normal_()
@@ -125,17 +125,17 @@ class TestVamp:
 
     def test_invented_cells_follow_the_average(self, guide):
         average = torch.tensor([0.9, 0.02, 0.02, 0.02, 0.02, 0.02])
-        prior = VampPrior(GENES, LATENT, guide, average, pseudo_inputs=200)
+        prior = VampPrior(GENES, guide, average, pseudo_inputs=200)
         shares = prior.cells.expm1().mean(0)
         assert shares.argmax() == 0 and (shares[0] > 5 * shares[1:]).all()
 
     def test_a_guide_without_posterior_is_refused(self):
         with pytest.raises(ValueError, match="guide: Linear has no encode and no posterior. Pass"):
-            VampPrior(GENES, LATENT, nn.Linear(2, 2))
+            VampPrior(GENES, nn.Linear(2, 2))
 
     def test_examples_of_other_genes_are_refused(self, guide):
         with pytest.raises(ValueError, match=r"examples: shape \(3, 9\) where 6 genes"):
-            VampPrior(GENES, LATENT, guide, examples=torch.ones(3, 9))
+            VampPrior(GENES, guide, examples=torch.ones(3, 9))
 
 
 class TestFlow:
