@@ -6,6 +6,16 @@ import torch
 from torch import Tensor, nn
 
 
+def concat(*inputs: Tensor) -> Tensor:
+    """Join along the last dimension, (..., A) and (..., B) -> (..., A + B); the rest broadcasts.
+
+    So a cell's condition (N, C) goes with particles (S, N, D), and an enumerated label
+    (K, 1, 1, C) with both, where torch.cat asks for equal shapes.
+    """
+    shape = torch.broadcast_shapes(*(part.shape[:-1] for part in inputs))
+    return torch.cat([part.expand(*shape, part.shape[-1]) for part in inputs], -1)
+
+
 def features(inputs: int, hidden: int, *, layers: int = 1, dropout: float = 0.0) -> nn.Sequential:
     """`layers` times Linear, ReLU, dropout: (..., inputs) -> (..., hidden).
 

@@ -25,19 +25,26 @@ from pgm_expr.inference import (
 )
 
 SMALL = dict(latent=3, hidden=8)
-ROWS = {"vae": SMALL, "latent_library": SMALL, "bayesian_vae": SMALL}
+ROWS = {
+    "vae": SMALL,
+    "latent_library": SMALL,
+    "bayesian_vae": SMALL,
+    "cvae": SMALL,
+    "conditional_prior": SMALL,
+}
 
 CELLS, GENES = 7, 12
-DIMS = {"genes": GENES, "batches": 2, "conditions": 4, "labels": 3, "perturbations": 2}
+DIMS = {"genes": GENES, "batches": 2, "conditions": 4, "labels": 3, "perturbations": 5}
+SETS = torch.eye(6).repeat_interleave(2, 1)  # (S, G) which gene belongs to which set
 AVERAGE = torch.arange(1.0, GENES + 1) / sum(range(1, GENES + 1))
 KEPT = dict.fromkeys(["nb", "poisson", "nb-cell", "nb-mixture", "dirichlet-multinomial"], 1.0)
 KEPT["zinb"] = 1 - 1 / (1 + math.exp(3))  # a gate starts at -3
 
 
 IMPOSSIBLE = {  # with why, tested below
-    ("vae", "nb-batch"): "needs batch",
-    ("latent_library", "nb-batch"): "needs batch",
+    **{(name, "nb-batch"): "needs batch" for name in ROWS if name != "bayesian_vae"},
     ("bayesian_vae", "vamp"): "borrows the guide",
+    ("cvae", "vamp"): "encodes 19 inputs",
     **{
         ("latent_library", part): "library inferred"
         for part, made in zoo.PARTS["likelihood"].items()
@@ -52,8 +59,9 @@ def combinations(name):
     yield {}
     for edge, named in zoo.PARTS.items():
         yield from ({edge: part} for part in named if edge in edges)
-    for prior, posterior in itertools.product(zoo.PARTS["prior"], zoo.PARTS["posterior"]):
-        yield {"prior": prior, "posterior": posterior}
+    if {"prior", "posterior"} <= edges.keys():
+        for prior, posterior in itertools.product(zoo.PARTS["prior"], zoo.PARTS["posterior"]):
+            yield {"prior": prior, "posterior": posterior}
     if "likelihood" in edges:
         yield from ({"likelihood": part, "link": "exp"} for part in KEPT)
 
@@ -82,6 +90,9 @@ def minibatch(cells=CELLS, seed=0):
         "batch": levels("batches"),
         "label": levels("labels") - (torch.arange(cells) == 0).long(),
         "perturbation": torch.eye(DIMS["perturbations"])[levels("perturbations")],
+        "target": torch.randn(cells, 1, generator=noise).where(
+            torch.arange(cells)[:, None] > 1, math.nan
+        ),
         "time": torch.rand(cells, 1, generator=noise),
         "index": torch.arange(cells),
     }
@@ -91,7 +102,7 @@ def built(name, seed=0, **options):
     """A story's pair of the small size, and its objective."""
     torch.manual_seed(seed)
     story = zoo.story(name)
-    pair = zoo.build(story, DIMS | {"average": AVERAGE}, **ROWS[name] | options)
+    pair = zoo.build(story, DIMS | {"average": AVERAGE, "gene_sets": SETS}, **ROWS[name] | options)
     return pair, story.objective(*pair, cells=CELLS)
 
 

@@ -22,10 +22,20 @@ class PosteriorCollapse(UserWarning):
 
 
 class LatentUse(NamedTuple):
-    """What the latent dimensions carry over a set of cells."""
+    """What the latent dimensions carry over a set of cells, by site; not the `nuisance` ones."""
 
-    loc: Tensor  # (N, D) posterior means of all sites but the model's `nuisance`
-    kl: Tensor  # (D,) mean KL(q || p) in nats; one entry a site where no closed form exists
+    locs: dict[str, Tensor]  # (N, D) posterior means of each continuous site
+    kls: dict[str, Tensor]  # (D,) mean KL(q || p) in nats; one entry where no closed form exists
+
+    @property
+    def loc(self) -> Tensor:
+        """Posterior means of all sites side by side, (N, D)."""
+        return torch.cat([*self.locs.values()], -1)
+
+    @property
+    def kl(self) -> Tensor:
+        """Mean KL of all sites, one after the other."""
+        return torch.cat([*self.kls.values()])
 
     @property
     def active_units(self) -> int:
@@ -50,11 +60,13 @@ def latent_use(objective: Objective, batches: Iterable[Mapping[str, Tensor]]) ->
     training = objective.training
     objective.eval()
     with seeded(SEED):
-        locs, kls = zip(*(_batch_use(objective, batch) for batch in batches), strict=True)
+        uses = [_batch_use(objective, batch) for batch in batches]
     objective.train(training)
-    sizes = torch.tensor([float(len(loc)) for loc in locs], device=kls[0].device)
+    locs = {name: torch.cat([use.locs[name] for use in uses]) for name in uses[0].locs}
+    sizes = torch.tensor([float(len(use.loc)) for use in uses], device=uses[0].kl.device)
     weights = (sizes / sizes.sum()).unsqueeze(-1)
-    return LatentUse(torch.cat(locs), (torch.stack(kls) * weights).sum(0))
+    kls = {n: (torch.stack([use.kls[n] for use in uses]) * weights).sum(0) for n in uses[0].kls}
+    return LatentUse(locs, kls)
 
 
 def mean(posterior: TorchDistribution, draws: int = 200) -> Tensor:
@@ -65,10 +77,17 @@ def mean(posterior: TorchDistribution, draws: int = 200) -> Tensor:
         return posterior.sample((draws,)).mean(0)
 
 
-def _batch_use(objective: Objective, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _batch_use(objective: Objective, batch: Mapping[str, Tensor]) -> LatentUse:
     draw = objective.draw(batch)
     nuisance = getattr(objective.model, "nuisance", ())
-    sites = [site for site, _ in draw.latents if site["name"] not in nuisance]
-    means = [mean(site["fn"]) for site in sites]
-    loc = torch.cat([m[0] if objective.particles > 1 else m for m in means], -1)
-    return loc, torch.cat([cost.mean((0, 1)) for cost in objective.costs(draw)])
+    sites = [site for site, _ in draw.latents]
+    costs = {
+        site["name"]: draw.expected(cost, 3).mean((0, 1))
+        for site, cost in zip(sites, objective.costs(draw), strict=True)
+    }
+    locs = {
+        site["name"]: draw.expected(objective.rows(mean(site["fn"]), 1), 3)[0]
+        for site in sites
+        if not site["fn"].support.is_discrete and site["name"] not in nuisance
+    }
+    return LatentUse(locs, costs)

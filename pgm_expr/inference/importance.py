@@ -2,6 +2,7 @@ r"""Objectives that weigh particles by importance: Renyi's bounds, of which IWAE
 
     L_alpha = 1 / (1 - alpha) log 1/S sum_s w_s^(1 - alpha),   w = p(x, z) / q(z | x)
 
+where an enumerated y (K values) is summed exactly: w_s = sum_y p(x, y, z_s) / q(z_s | x, y).
 alpha = 0 is the importance-weighted bound, alpha -> 1 the ELBO, and S = 1 the ELBO whatever alpha.
 For alpha >= 0 the expectation stays below log p(x): by Jensen's inequality for alpha < 1, and
 between the ELBO and the (lower) Renyi bound of infinitely many particles for alpha > 1.
@@ -71,27 +72,32 @@ class Renyi(Objective):
     def forward(self, **batch: Tensor) -> Tensor:
         draw = self.draw(batch)
         weigh = self._doubly_reparameterised if self.doubly else self._log_weights
-        return -(self._log_mean(weigh(draw, self.beta)).mean() + draw.shared)
+        log_weights = weigh(draw, self.weighed(draw), self.beta)
+        return -(self._log_mean(log_weights).mean() + draw.shared)
 
     def per_cell(self, **batch: Tensor) -> Tensor:
         draw = self.draw(batch)
-        return self._log_mean(self._log_weights(draw)) + draw.shared
+        observed = sum(draw.observed.values())
+        return self._log_mean(self._log_weights(draw, observed)) + draw.shared
 
     def log_weights(self, **batch: Tensor) -> Tensor:
         """log w of each particle and cell, (S, N), without the shared sites."""
-        return self._log_weights(self.draw(batch))
+        draw = self.draw(batch)
+        return self._log_weights(draw, sum(draw.observed.values()))
 
-    def _log_weights(self, draw: Draw, beta: Tensor | float = 1.0) -> Tensor:
-        return draw.observed - beta * sum(cost.sum(-1) for cost in self.costs(draw))
+    def _log_weights(self, draw: Draw, observed: Tensor, beta: Tensor | float = 1.0) -> Tensor:
+        weights = observed - beta * sum(cost.sum(-1) for cost in self.costs(draw))
+        return weights if draw.branches is None else (weights + draw.branches).logsumexp(0)
 
-    def _doubly_reparameterised(self, draw: Draw, beta: Tensor) -> Tensor:
+    def _doubly_reparameterised(self, draw: Draw, observed: Tensor, beta: Tensor) -> Tensor:
         """log w whose gradient reaches the guide through z alone, weighed once more there."""
         if len(draw.latents) != 1:
             names = ", ".join(site["name"] for site, _ in draw.latents)
             raise ValueError(f"dreg takes one latent site a cell: got {names}. Drop -dreg.")
         ((guide_site, model_site),) = draw.latents
         apart = guide_site | {"fn": detach(guide_site["fn"])}
-        log_weights = self._log_weights(draw._replace(latents=[(apart, model_site)]), beta)
+        draw = draw._replace(latents=[(apart, model_site)])
+        log_weights = self._log_weights(draw, observed, beta)
         if guide_site["value"].requires_grad:
             power = 1 - self.alpha
             share = (power * log_weights.detach()).softmax(0)

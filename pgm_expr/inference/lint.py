@@ -27,6 +27,7 @@ from .tracing import (
     CELLS,
     NoClosedForm,
     NotInBatch,
+    is_enumerated,
     log_prob,
     sample_sites,
     trace,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .objective import Objective
 
 UNDER = f"Write it under pyro.plate('{CELLS}', len(library))."
+PARALLEL = "Write infer={'enumerate': 'parallel'} in its pyro.sample."
 VECTOR = "End a vector's distribution with .to_event(1)."
 PLATE = re.compile(r"Shape mismatch inside plate\('(.*)'\) at site .* dim .*, (\d+) vs \d+")
 
@@ -84,6 +86,7 @@ def _check_pair(objective: Objective, batch: Mapping[str, Tensor]) -> None:
     for site in guide.sites.values():
         _check_plates(guide, site)
         _check_shape(guide, site, site["fn"].batch_shape)
+    _check_discrete(guide)
     model = _run(objective.model, batch, objective.particles, at=guide.trace)
     for site in model.sites.values():
         _check_plates(model, site)
@@ -94,16 +97,22 @@ def _check_pair(objective: Objective, batch: Mapping[str, Tensor]) -> None:
         _check_shape(model, site, _log_prob(model, site).shape)
     _check_names(model, guide)
     _check_rest(model, guide)
+    guide = _run(objective.guide, batch, objective.particles, enumerate=True)
+    model = _run(objective.model, batch, objective.particles, at=guide.trace)
     for _ in objective.costs(objective.split(guide.trace, model.trace)):
         pass  # `MeanField` names a pair without a closed form
 
 
 def _run(
-    half: nn.Module, batch: Mapping[str, Tensor], particles: int, at: Trace | None = None
+    half: nn.Module,
+    batch: Mapping[str, Tensor],
+    particles: int,
+    at: Trace | None = None,
+    enumerate: bool = False,
 ) -> Half:
     cells = len(next(iter(batch.values())))
     with _in_words(half, cells), places.Lines(half) as lines:
-        recorded = trace(half, batch, particles, at)
+        recorded = trace(half, batch, particles, at, enumerate)
     return Half(type(half).__name__, recorded, lines.found, cells)
 
 
@@ -168,6 +177,21 @@ def _check_plates(half: Half, site: Mapping) -> None:
             f"is auxiliary and stands in plate '{CELLS}': its log-probability would be left out. "
             "Sample the model's own site there.",
         )
+
+
+def _check_discrete(guide: Half) -> None:
+    """A discrete latent of a cell is enumerated, alone of its kind, before what depends on it."""
+    latents = [site for site in guide.sites.values() if within_cells(site)]
+    discrete = [site for site in latents if site["fn"].support.is_discrete]
+    for site in discrete:
+        if not is_enumerated(site):
+            raise guide.wrong(site["name"], "is discrete: drawn, it has no gradient. " + PARALLEL)
+        if site is not latents[0]:
+            raise guide.wrong(
+                site["name"],
+                f"is enumerated after '{latents[0]['name']}'. Sample it first, and one of its "
+                "kind alone: a cell's cost is averaged over its values.",
+            )
 
 
 def _check_shape(half: Half, site: Mapping, shape: torch.Size) -> None:

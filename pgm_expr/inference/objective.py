@@ -32,9 +32,17 @@ from .tracing import NoClosedForm, kl_by_dimension, log_prob, sample_sites, with
 class Draw(NamedTuple):
     """One joint draw of the guide, seen by both halves."""
 
-    observed: Tensor  # (S, N) log p of what is observed
+    observed: dict[str, Tensor]  # (S, N) log p of each observed site, (K, S, N) if enumerated
     latents: list[tuple[dict, dict]]  # (guide's site, model's site) of each latent of a cell
     shared: Tensor  # () log p - log q of the sites that all cells share
+    branches: Tensor | None = None  # (K, S, N) log q of an enumerated site's values
+
+    def expected(self, value: Tensor, dims: int = 2) -> Tensor:
+        """The mean over the values of the enumerated site; `dims` is what is left without them."""
+        if value.dim() == dims:
+            return value
+        weights = self.branches.exp()
+        return (weights.view(*weights.shape, *(dims - 2) * [1]) * value).sum(0)
 
 
 def whole(text: str) -> int:
@@ -79,23 +87,42 @@ class Objective(nn.Module):
         self.floor.fill_(nats or -math.inf)  # a sampled cost may be negative
         return self
 
+    def weight(self, site: str, value: float) -> Self:
+        """Weigh an observed site of each cell, such as a label, in the loss; returns itself.
+
+        At 0 it might as well not be there: the counts alone are learned from.
+        """
+        self.register_buffer(f"weight_{site}", torch.tensor(float(value)), persistent=False)
+        return self
+
     def forward(self, **batch: Tensor) -> Tensor:
         draw = self.draw(batch)
-        costs = sum(self._floored(cost) for cost in self.costs(draw))
-        return self.beta * costs - draw.observed.mean() - draw.shared
+        costs = sum(self._floored(draw.expected(cost, 3)) for cost in self.costs(draw))
+        return self.beta * costs - draw.expected(self.weighed(draw)).mean() - draw.shared
 
     def per_cell(self, **batch: Tensor) -> Tensor:
         """The bound for each cell of the batch, (N,), in nats; unmodified."""
         draw = self.draw(batch)
-        costs = sum(cost.sum(-1) for cost in self.costs(draw))
-        return (draw.observed - costs).mean(0) + draw.shared
+        costs = sum(draw.expected(cost, 3).sum(-1) for cost in self.costs(draw))
+        return (draw.expected(sum(draw.observed.values())) - costs).mean(0) + draw.shared
+
+    def weighed(self, draw: Draw) -> Tensor:
+        """log p of all that is observed, each site by its weight: (S, N) or (K, S, N)."""
+        weights = {name: getattr(self, f"weight_{name}", None) for name in draw.observed}
+        terms = draw.observed.items()
+        return sum(p if weights[name] is None else weights[name] * p for name, p in terms)
 
     def costs(self, draw: Draw) -> Iterable[Tensor]:
-        """log q - log p of each latent site at the draw, (S, N, 1)."""
+        """log q - log p of each latent site at the draw, (S, N, 1), or (K, S, N, 1)."""
         return (self._sampled(*pair) for pair in draw.latents)
 
     def _sampled(self, guide_site: dict, model_site: dict) -> Tensor:
-        return (log_prob(guide_site) - log_prob(model_site)).view(self.particles, -1, 1)
+        return self.rows(log_prob(guide_site) - log_prob(model_site)).unsqueeze(-1)
+
+    def rows(self, value: Tensor, event: int = 0) -> Tensor:
+        """One row a particle, where nothing is enumerated."""
+        cells = value.shape[value.dim() - event - 1 :]
+        return value if value.dim() > 2 + event else value.reshape(self.particles, *cells)
 
     def _floored(self, cost: Tensor) -> Tensor:
         return torch.maximum(cost.mean((0, 1)), self.floor).sum()
@@ -106,7 +133,7 @@ class Objective(nn.Module):
 
     def split(self, guide_trace: PyroTrace, model_trace: PyroTrace) -> Draw:
         """The terms of the objectives, from the traces of both halves."""
-        latents, observed, shared = [], [], torch.zeros_like(self.beta)
+        latents, observed, shared = [], {}, torch.zeros_like(self.beta)
         for site in sample_sites(guide_trace):
             if not within_cells(site):  # also the auxiliary ones of Pyro's AutoGuides
                 shared = shared - log_prob(site).sum()
@@ -114,10 +141,12 @@ class Objective(nn.Module):
             if not within_cells(site):
                 shared = shared + log_prob(site).sum()
             elif site["is_observed"]:
-                observed.append(log_prob(site).view(self.particles, -1))
+                observed[site["name"]] = self.rows(log_prob(site))
             else:
                 latents.append((guide_trace.nodes[site["name"]], site))
-        return Draw(sum(observed), latents, shared / self.cells)
+        listed = [site for site, _ in latents if site["infer"].get("_enumerate_dim")]
+        branches = log_prob(listed[0]) if listed else None
+        return Draw(observed, latents, shared / self.cells, branches)
 
     def traces(self, batch: Mapping[str, Tensor]) -> tuple[PyroTrace, PyroTrace]:
         """The guide's trace and the model's, replayed at the guide's draws."""
@@ -148,7 +177,7 @@ class ELBO(Objective):
     """
 
     def costs(self, draw: Draw) -> Iterable[Tensor]:
-        """KL(q || p) or log q - log p of each latent site: (S, N, D), (1, N, D) or (S, N, 1)."""
+        """KL(q || p) or log q - log p of each latent site: (S, N, D) or (S, N, 1)."""
         for pair in draw.latents:
             try:
                 yield self._closed(*pair)
@@ -156,8 +185,7 @@ class ELBO(Objective):
                 yield self._sampled(*pair)
 
     def _closed(self, guide_site: dict, model_site: dict) -> Tensor:
-        kl = kl_by_dimension(guide_site, model_site)
-        return kl.view(self.particles, -1, kl.shape[-1])
+        return self.rows(kl_by_dimension(guide_site, model_site), event=1)
 
 
 class MeanField(ELBO):
@@ -167,5 +195,5 @@ class MeanField(ELBO):
     """
 
     def costs(self, draw: Draw) -> Iterable[Tensor]:
-        """KL(q || p) of each latent site, (S, N, D), or (1, N, D) where it is the same for all."""
+        """KL(q || p) of each latent site, (S, N, D)."""
         return (self._closed(*pair) for pair in draw.latents)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, kl_divergence
 
 CELLS = "cells"
+VALUES = -3  # dim of an enumerated site's values, left of particles and cells
 
 
 class NoClosedForm(ValueError):
@@ -33,17 +34,26 @@ class NotInBatch(ValueError):
 def traces(
     model: nn.Module, guide: nn.Module, batch: Mapping[str, Tensor], particles: int = 1
 ) -> tuple[Trace, Trace]:
-    """The guide's trace and the model's, replayed at the guide's draws."""
-    guided = trace(guide, batch, particles)
+    """The guide's trace and the model's, replayed at the guide's draws.
+
+    A site that the guide marks `infer={"enumerate": "parallel"}` takes all its K values at once,
+    at dim -3: what depends on it is (K, S, N).
+    """
+    guided = trace(guide, batch, particles, enumerate=True)
     return guided, trace(model, batch, particles, at=guided)
 
 
 def trace(
-    half: nn.Module, batch: Mapping[str, Tensor], particles: int = 1, at: Trace | None = None
+    half: nn.Module,
+    batch: Mapping[str, Tensor],
+    particles: int = 1,
+    at: Trace | None = None,
+    enumerate: bool = False,
 ) -> Trace:
     """The trace of a model or guide, replayed at the draws of another trace."""
     replayed = poutine.replay(trace=at) if at else nullcontext()
-    with poutine.trace() as recorded, replayed, _Particles(particles):
+    each = poutine.enum(first_available_dim=VALUES) if enumerate else nullcontext()
+    with poutine.trace() as recorded, replayed, each, _Particles(particles):
         call(half, batch)
     return recorded.trace
 
@@ -86,6 +96,11 @@ class _Particles(pyro.plate):
 def within_cells(site: Mapping) -> bool:
     """Whether a site stands in the plate of cells; else all cells share it."""
     return any(frame.name == CELLS for frame in site.get("cond_indep_stack", ()))
+
+
+def is_enumerated(site: Mapping) -> bool:
+    """Whether a site of a guide takes all its values at once."""
+    return site["infer"].get("enumerate") == "parallel"
 
 
 def sample_sites(trace: Trace) -> Iterable[dict]:

@@ -11,12 +11,21 @@ from .likelihoods import (
     ZeroInflatedNB,
 )
 from .links import Composition, Rate
+from .metadata import Metadata
 from .posteriors import DiagonalNormal, FlowPosterior, LowRankNormal
-from .priors import FlowPrior, MixtureOfNormals, StandardNormal, VampPrior, WideNormal
+from .priors import (
+    ConditionalNormal,
+    FlowPrior,
+    MixtureOfNormals,
+    StandardNormal,
+    VampPrior,
+    WideNormal,
+)
 from .values import Gaussian, GaussianMixture, LowRankGaussianMixture, RoundedGaussian
 
 __all__ = [
     "Composition",
+    "ConditionalNormal",
     "Detection",
     "DiagonalNormal",
     "DirichletMultinomial",
@@ -26,6 +35,7 @@ __all__ = [
     "GaussianMixture",
     "LowRankGaussianMixture",
     "LowRankNormal",
+    "Metadata",
     "MixtureOfNormals",
     "NegativeBinomial",
     "NegativeBinomialByBatch",

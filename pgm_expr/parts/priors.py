@@ -11,6 +11,8 @@ from torch.nn.functional import softplus
 
 from ..distributions.flow import Flow, spline_map
 
+LOG_SCALE = math.log(50)  # how far a learned conditional scale may lie from 1
+
 
 class StandardNormal(nn.Module):
     """p(z) = Normal(0, I): call() -> event shape (D,)."""
@@ -54,6 +56,26 @@ class MixtureOfNormals(nn.Module):
         return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
 
 
+class ConditionalNormal(nn.Module):
+    """p(z | c) = Normal(loc(c), scale(c)^2), where effects of c add up on loc and log scale.
+
+    call(c (N, C)) -> batch shape (N,), event shape (D,). Starts at Normal(0, I); scales stay
+    within a factor of 50 of 1, so that a level of few cells is no point mass.
+    """
+
+    def __init__(self, features: int, latent: int) -> None:
+        super().__init__()
+        self.loc = nn.Linear(features, latent)
+        self.log_scale = nn.Linear(features, latent)
+        for layer in (self.loc, self.log_scale):
+            layer.weight.data *= 0.1
+            layer.bias.data.zero_()
+
+    def forward(self, c: Tensor) -> dist.TorchDistribution:
+        log_scale = LOG_SCALE * torch.tanh(self.log_scale(c) / LOG_SCALE)
+        return dist.Normal(self.loc(c), log_scale.exp()).to_event(1)
+
+
 class VampPrior(nn.Module):
     """p(z) = sum_k weight_k q(z | u_k): the guide's own posterior at K learned pseudo-cells u_k.
 
@@ -76,7 +98,7 @@ class VampPrior(nn.Module):
         pseudo_inputs: int = 50,
     ) -> None:
         super().__init__()
-        _check_borrowed(guide)
+        _check_borrowed(guide, genes)
         self._borrowed = (guide,)
         self.logits = nn.Parameter(torch.zeros(pseudo_inputs))
         start = _invented(genes, average, pseudo_inputs)
@@ -95,12 +117,18 @@ class VampPrior(nn.Module):
         return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
 
 
-def _check_borrowed(guide: nn.Module) -> None:
+def _check_borrowed(guide: nn.Module, genes: int) -> None:
     missing = " and no ".join(n for n in ("encode", "posterior") if not hasattr(guide, n))
     if missing:
         raise ValueError(
             f"VampPrior, argument guide: {type(guide).__name__} has no {missing}. "
             "Pass a guide whose q(z | x) is posterior(encode(log1p(x))), such as VAEGuide."
+        )
+    inputs = next(guide.encode.parameters()).shape[-1]
+    if inputs != genes:
+        raise ValueError(
+            f"VampPrior: {type(guide).__name__} encodes {inputs} inputs, more than {genes} genes, "
+            "and a pseudo-cell has counts alone. Choose another prior."
         )
 
 

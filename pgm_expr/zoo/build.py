@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import math
+import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -98,18 +100,26 @@ def _check_call(story: Story, options: Mapping[str, object]) -> None:
     if likelihood is None:
         return
     _, _, _, *more = inspect.signature(likelihood.forward).parameters  # self, eta, library
-    missing = [name for name in more if name not in _parameters(story.model.forward)]
+    missing = [name for name in more if name not in _handed(story.model)]
     if missing:
         raise ValueError(
             f"likelihood '{options['likelihood']}' needs {missing[0]}, which "
-            f"{story.model.__name__}.forward does not take. In a story of your own, name it there "
-            f"and call likelihood(eta, library, {missing[0]})."
+            f"{story.model.__name__}.forward does not hand it. In a story of your own, name it "
+            f"there and call self.likelihood(eta, library, {missing[0]})."
         )
     if hasattr(story.model, "measure") and likelihood.measure != COUNTS:
         raise ValueError(
             f"likelihood '{options['likelihood']}' is about {likelihood.measure}, "
             f"{story.model.__name__} about {story.model.measure}. Take the story vae for it."
         )
+
+
+def _handed(model: Callable) -> set[str]:
+    """What a model's forward calls its likelihood with."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(model.forward)))
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    made = (call for call in calls if ast.unparse(call.func) == "self.likelihood")
+    return {ast.unparse(argument) for call in made for argument in call.args}
 
 
 def _chosen(options: Mapping[str, object]) -> dict[str, Callable[..., nn.Module]]:

@@ -10,10 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from .. import parts
-from ..guides import BayesianVAEGuide, LatentLibraryGuide, VAEGuide
+from .. import guides, models, parts
 from ..inference import ELBO, IWAE, MeanField, Objective, Renyi, Trace
-from ..models import VAE, BayesianVAE, LatentLibrary
 
 
 @dataclass(frozen=True)
@@ -30,9 +28,11 @@ class Story:
 
 
 STORIES = {
-    "vae": Story(model=VAE, guide=VAEGuide),
-    "latent_library": Story(model=LatentLibrary, guide=LatentLibraryGuide),
-    "bayesian_vae": Story(model=BayesianVAE, guide=BayesianVAEGuide),
+    "vae": Story(models.VAE, guides.VAEGuide),
+    "latent_library": Story(models.LatentLibrary, guides.LatentLibraryGuide),
+    "bayesian_vae": Story(models.BayesianVAE, guides.BayesianVAEGuide),
+    "cvae": Story(models.CVAE, guides.CVAEGuide),
+    "conditional_prior": Story(models.ConditionalPrior, guides.ConditionalPriorGuide),
 }
 
 PARTS: dict[str, dict[str, Callable[..., nn.Module]]] = {

@@ -75,13 +75,13 @@ def test_active_units_are_those_whose_mean_varies(float64):
     """Burda's threshold, .01, on the variance over cells with divisor n - 1."""
     at = torch.tensor([-1.0, 1.0])  # variance 2
     spread = torch.stack([at * (v / 2) ** 0.5 for v in (0.0099, 0.0101, 1.0, 0.0)], 1)
-    use = LatentUse(loc=spread, kl=torch.tensor([5.0, 5.0, 0.0, 0.0]))
+    use = LatentUse({"z": spread}, {"z": torch.tensor([5.0, 5.0, 0.0, 0.0])})
     assert use.active_units == 2 and use.verdict() is None
 
 
 @pytest.mark.parametrize("nats, told", [(1.99, True), (2.0, False), (float("nan"), True)])
 def test_the_gate_stands_at_two_nats(nats, told):
-    use = LatentUse(loc=torch.tensor([[-1.0], [1.0]]), kl=torch.tensor([nats]))
+    use = LatentUse({"z": torch.tensor([[-1.0], [1.0]])}, {"z": torch.tensor([nats])})
     assert (use.verdict() is not None) is told
 
 

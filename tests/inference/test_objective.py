@@ -119,7 +119,7 @@ def test_tempered_iwae_weighs_inside_the_mean(wide):
 
 def weights_at(objective, beta, case):
     draw = seeded(objective.draw, case.batch)
-    return draw.observed - beta * sum(cost.sum(-1) for cost in objective.costs(draw))
+    return draw.observed["x"] - beta * sum(cost.sum(-1) for cost in objective.costs(draw))
 
 
 def test_shared_sites_are_never_tempered(shared, stories):
@@ -130,7 +130,9 @@ def test_shared_sites_are_never_tempered(shared, stories):
     loss = seeded(objective, **shared.batch)
     mu, scale = shared.model.mu_drawn, 1.5 * guide.tril.diagonal()
     ratio = Normal(0.0, 1.0).log_prob(mu) - Normal(guide.mean, scale).log_prob(mu)
-    assert torch.allclose(loss, -draw.observed.mean() - ratio.sum() / shared.cells, rtol=1e-12)
+    assert torch.allclose(
+        loss, -draw.observed["x"].mean() - ratio.sum() / shared.cells, rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("kind", OBJECTIVES)
@@ -163,7 +165,7 @@ def test_a_negative_sampled_ratio_is_kept(ppca, kind):
         cost = next(iter(objective.costs(draw))).mean()
         signs.add(bool(cost < 0))
         loss = seeded(objective, seed=seed, **ppca.batch)
-        assert torch.allclose(loss, cost - draw.observed.mean(), rtol=1e-12)
+        assert torch.allclose(loss, cost - draw.observed["x"].mean(), rtol=1e-12)
     assert signs == {True, False}
 
 

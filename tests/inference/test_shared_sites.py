@@ -119,4 +119,4 @@ def test_elbo_chooses_site_by_site(float64, table):
     sampled = q["fn"].log_prob(q["value"]) - p["fn"].log_prob(q["value"])
     closed = kl_divergence(q_library["fn"].base_dist, p_library["fn"].base_dist).sum(-1)
     bound = seeded(ELBO(model, guide, cells=64).per_cell, **table.columns)
-    assert torch.allclose(bound, draw.observed[0] - sampled - closed, rtol=1e-10)
+    assert torch.allclose(bound, draw.observed["x"][0] - sampled - closed, rtol=1e-10)

@@ -1,0 +1,52 @@
+r"""Amortised guide of models/cvae.py, which is told the same of each cell.
+
+    h_n = encode(log(1 + x_n), c_n)
+    z_n ~ Normal(loc(h_n), scale(h_n)^2)    state of cell n
+
+    site  kind    plate  event
+    z     latent  cells  (D,)
+
+Sohn, Lee and Yan, NeurIPS 2015, https://papers.nips.cc/paper/5775
+"""
+
+from __future__ import annotations
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from ..nn import concat, features
+from ..parts import DiagonalNormal, Metadata
+
+
+class CVAEGuide(nn.Module):
+    """q(z | x, c); pass another `posterior` to swap its family."""
+
+    def __init__(
+        self,
+        genes: int,
+        conditions: int = 0,
+        batches: int = 0,
+        latent: int = 10,
+        hidden: int = 128,
+        encoder_dropout: float = 0.2,
+        condition_dropout: float = 0.0,
+        posterior: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.metadata = Metadata(conditions, batches, condition_dropout)
+        inputs = genes + self.metadata.features
+        self.encode = features(inputs, hidden, dropout=encoder_dropout)
+        self.posterior = posterior or DiagonalNormal(hidden, latent)
+
+    def forward(
+        self,
+        library: Tensor,
+        condition: Tensor | None = None,
+        batch: Tensor | None = None,
+        x: Tensor | None = None,
+    ) -> None:
+        c = self.metadata(condition, batch)  # (N, C)
+        with pyro.plate("cells", len(library)):
+            h = self.encode(concat(torch.log1p(x), c))  # (N, H)
+            pyro.sample("z", self.posterior(h))  # (N, D)

@@ -1,0 +1,60 @@
+r"""Conditional VAE with a learned prior: cells of a kind can be drawn without seeing any.
+
+    z_n  ~ Normal(loc(c_n), scale(c_n)^2)                               state of cell n
+    m_n  = library_n * softmax(log average + decode(z_n, c_n))          mean counts
+    x_ng ~ NegativeBinomial(mean = m_ng, dispersion = theta_g)          counts
+
+    site  kind      plate  event
+    z     latent    cells  (D,)
+    x     observed  cells  (G,)
+
+c_n are the batch and covariates of the cell. Their effects on loc and log scale add up, so a
+combination that no cell had is the sum of levels that some had; of a cell of which nothing is
+told, the prior is the one learned for such cells (see `condition_dropout`).
+
+Sohn, Lee and Yan, NeurIPS 2015, https://papers.nips.cc/paper/5775
+"""
+
+from __future__ import annotations
+
+import pyro
+from torch import Tensor, nn
+
+from ..nn import concat, mlp
+from ..parts import ConditionalNormal, Metadata, NegativeBinomial
+
+
+class ConditionalPrior(nn.Module):
+    """p(z | c) p(x | z, c, library); pass another `likelihood` to swap that edge."""
+
+    def __init__(
+        self,
+        genes: int,
+        conditions: int = 0,
+        batches: int = 0,
+        average: Tensor | None = None,
+        latent: int = 10,
+        hidden: int = 128,
+        decoder_dropout: float = 0.1,
+        condition_dropout: float = 0.0,
+        likelihood: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.metadata = Metadata(conditions, batches, condition_dropout)
+        self.prior = ConditionalNormal(self.metadata.features, latent)
+        inputs = latent + self.metadata.features
+        self.decode = mlp(inputs, hidden, genes, dropout=decoder_dropout)
+        self.likelihood = likelihood or NegativeBinomial(genes, average)
+
+    def forward(
+        self,
+        library: Tensor,
+        condition: Tensor | None = None,
+        batch: Tensor | None = None,
+        x: Tensor | None = None,
+    ) -> Tensor:
+        c = self.metadata(condition, batch)  # (N, C)
+        with pyro.plate("cells", len(library)):
+            z = pyro.sample("z", self.prior(c))  # (N, D)
+            eta = self.decode(concat(z, c))  # (N, G)
+            return pyro.sample("x", self.likelihood(eta, library), obs=x)  # (N, G)

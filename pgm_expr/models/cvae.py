@@ -1,0 +1,62 @@
+r"""Conditional VAE: what is known of a cell speaks through the decoder, the rest is its state.
+
+    z_n  ~ Normal(0, I_D)                                               state of cell n
+    m_n  = library_n * softmax(log average + decode(z_n, c_n))          mean counts
+    x_ng ~ NegativeBinomial(mean = m_ng, dispersion = theta_g)          counts
+
+    site  kind      plate  event
+    z     latent    cells  (D,)
+    x     observed  cells  (G,)
+
+c_n are the batch and covariates of the cell. Its prior does not know them, so the state is free
+to hold only what they do not tell: conditioned on batches it is corrected for them, conditioned
+on a treatment it is what a cell keeps under any treatment.
+
+Sohn, Lee and Yan, NeurIPS 2015, https://papers.nips.cc/paper/5775
+Lopez et al., Nature Methods 2018, https://doi.org/10.1038/s41592-018-0229-2
+"""
+
+from __future__ import annotations
+
+import pyro
+from torch import Tensor, nn
+
+from ..nn import concat, mlp
+from ..parts import Metadata, NegativeBinomial, StandardNormal
+
+
+class CVAE(nn.Module):
+    """p(z) p(x | z, c, library); pass another `prior` or `likelihood` to swap an edge."""
+
+    def __init__(
+        self,
+        genes: int,
+        conditions: int = 0,
+        batches: int = 0,
+        average: Tensor | None = None,
+        latent: int = 10,
+        hidden: int = 128,
+        decoder_dropout: float = 0.1,
+        condition_dropout: float = 0.0,
+        prior: nn.Module | None = None,
+        likelihood: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.prior = prior or StandardNormal(latent)
+        self.metadata = Metadata(conditions, batches, condition_dropout)
+        inputs = latent + self.metadata.features
+        self.decode = mlp(inputs, hidden, genes, dropout=decoder_dropout)
+        self.likelihood = likelihood or NegativeBinomial(genes, average)
+
+    def forward(
+        self,
+        library: Tensor,
+        condition: Tensor | None = None,
+        batch: Tensor | None = None,
+        x: Tensor | None = None,
+    ) -> Tensor:
+        c = self.metadata(condition, batch)  # (N, C)
+        with pyro.plate("cells", len(library)):
+            z = pyro.sample("z", self.prior())  # (N, D)
+            eta = self.decode(concat(z, c))  # (N, G)
+            return pyro.sample("x", self.likelihood(eta, library), obs=x)  # (N, G)
