@@ -97,8 +97,9 @@ def _check_pair(objective: Objective, batch: Mapping[str, Tensor]) -> None:
         _check_shape(model, site, _log_prob(model, site).shape)
     _check_names(model, guide)
     _check_rest(model, guide)
-    guide = _run(objective.guide, batch, objective.particles, enumerate=True)
-    model = _run(objective.model, batch, objective.particles, at=guide.trace)
+    if any(map(is_enumerated, guide.sites.values())):
+        guide = _run(objective.guide, batch, objective.particles, enumerate=True)
+        model = _run(objective.model, batch, objective.particles, at=guide.trace)
     for _ in objective.costs(objective.split(guide.trace, model.trace)):
         pass  # `MeanField` names a pair without a closed form
 
