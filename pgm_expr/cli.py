@@ -13,6 +13,16 @@ import typer
 from rich.console import Console
 
 from . import api, report
+from .cli_options import (
+    Data,
+    Device,
+    Names,
+    OfData,
+    Options,
+    OwnStory,
+    RunPath,
+    tells_of_data,
+)
 
 app = typer.Typer(
     add_completion=False,
@@ -22,35 +32,6 @@ app = typer.Typer(
 )
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-Data = Annotated[str, typer.Argument(metavar="DATA", help="A file, or a data set's name.")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that fit wrote.")]
-OwnStory = Annotated[
-    str | None, typer.Option("--story", help="The file of a run of your own story.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
-Names = Annotated[str, typer.Option(metavar="A,B,...", help="See `pgm-expr zoo`.")]
-Layer = Annotated[str | None, typer.Option(help="Where the counts are: X, raw or a layer.")]
-Labels = Annotated[str | None, typer.Option(help="Column of obs with labels.")]
-Batches = Annotated[str | None, typer.Option(help="Column of obs with batches.")]
-Categorical = Annotated[
-    list[str] | None, typer.Option(help="Categorical covariate; may be repeated.")
-]
-Continuous = Annotated[
-    list[str] | None, typer.Option(help="Continuous covariate; may be repeated.")
-]
-Unlabeled = Annotated[str | None, typer.Option(help="Label meaning none.")]
-SplitKey = Annotated[
-    str | None, typer.Option(help="Column of obs whose groups stay whole in the split.")
-]
-MinCells = Annotated[int, typer.Option(min=0, help="Keep genes seen in so many cells.")]
-TopGenes = Annotated[
-    int | None, typer.Option(min=1, help="Keep so many highly variable genes (seurat_v3).")
-]
-Options = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Option of story or training."),
-]
 
 
 @app.callback()
@@ -119,21 +100,14 @@ def data(file: Data) -> None:
 
 
 @app.command()
+@tells_of_data
 def fit(
     file: Data,
     out_folder: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
     story: Annotated[
         str, typer.Option(help="See `pgm-expr zoo`, or a .py file of your own.")
     ] = "vae",
-    layer: Layer = None,
-    labels_key: Labels = None,
-    batch_key: Batches = None,
-    categorical: Categorical = None,
-    continuous: Continuous = None,
-    unlabeled_category: Unlabeled = None,
-    split_key: SplitKey = None,
-    min_cells: MinCells = 0,
-    n_top_genes: TopGenes = None,
+    told: OfData = None,
     objective: Annotated[str | None, typer.Option(help="elbo, iwae-10, renyi-0.5-10, ...")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
     split_seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -146,19 +120,11 @@ def fit(
     run = api.fit(
         file,
         story,
-        layer=None if layer == "X" else layer,
-        labels_key=labels_key,
-        batch_key=batch_key,
-        categorical_covariate_keys=categorical or (),
-        continuous_covariate_keys=continuous or (),
-        unlabeled_category=unlabeled_category,
-        split_key=split_key,
-        min_cells=min_cells,
-        n_top_genes=n_top_genes,
         objective=objective,
         device=device,
         out=out_folder,
         overwrite=overwrite,
+        **told,
         **_given(epochs=epochs, seed=seed, split_seed=split_seed, **_options(options or [])),
     )
     _print_fit(run, out_folder)
@@ -201,6 +167,7 @@ def embed(
 
 
 @app.command()
+@tells_of_data
 def compare(
     file: Data,
     out_folder: Annotated[Path, typer.Option("--out", help="Folder of the comparison.")],
@@ -214,15 +181,7 @@ def compare(
     epochs: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
     draws: Annotated[int, typer.Option(min=1, help="K of the held-out bound, and 4 K.")] = 500,
     jobs: Annotated[int, typer.Option(min=1, help="Fits at a time.")] = 1,
-    layer: Layer = None,
-    labels_key: Labels = None,
-    batch_key: Batches = None,
-    categorical: Categorical = None,
-    continuous: Continuous = None,
-    unlabeled_category: Unlabeled = None,
-    split_key: SplitKey = None,
-    min_cells: MinCells = 0,
-    n_top_genes: TopGenes = None,
+    told: OfData = None,
     split_seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option(help="Replace a comparison that is there.")] = False,
@@ -243,16 +202,8 @@ def compare(
         jobs=jobs,
         device=device,
         overwrite=overwrite,
-        layer=None if layer == "X" else layer,
-        labels_key=labels_key,
-        batch_key=batch_key,
-        categorical_covariate_keys=categorical or (),
-        continuous_covariate_keys=continuous or (),
-        unlabeled_category=unlabeled_category,
-        split_key=split_key,
         split_seed=split_seed,
-        min_cells=min_cells,
-        n_top_genes=n_top_genes,
+        **told,
         **_given(epochs=epochs, **_options(options or [])),
     )
     out.print(report.comparison_page(done.rows, done.zero_inflation, done.draws))

@@ -67,3 +67,42 @@ class SkipMLP(nn.Module):
         for layer in later:
             h = layer(torch.cat([h, z], -1))
         return self.read_out(torch.cat([h, z], -1))
+
+
+class Linears(nn.Module):
+    """K linear maps, and which one is taken: (..., inputs), y (...) in 0..K-1 -> (..., outputs).
+
+    An enumerated y, (K, 1, 1), costs K products, one for each map and all cells; a drawn one,
+    (N,), holds the weights of every cell's map at once.
+    """
+
+    def __init__(self, levels: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList(nn.Linear(inputs, outputs) for _ in range(levels))
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        weight = torch.stack([each.weight for each in self.maps])  # (K, outputs, inputs)
+        bias = torch.stack([each.bias for each in self.maps])  # (K, outputs)
+        weight, bias = (rows.index_select(0, y.flatten()) for rows in (weight, bias))
+        product = torch.einsum("...i,...oi->...o", x, weight.unflatten(0, y.shape))
+        return product + bias.unflatten(0, y.shape)
+
+
+class MLPs(nn.Module):
+    """K networks of one hidden layer side by side, one taken by y as in `Linears`."""
+
+    def __init__(
+        self, levels: int, inputs: int, hidden: int, outputs: int, *, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.hidden, self.dropout = Linears(levels, inputs, hidden), nn.Dropout(dropout)
+        self.read_out = Linears(levels, hidden, outputs)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.read_out(self.dropout(self.hidden(x, y).relu()), y)
+
+    @torch.no_grad()
+    def start_at(self, outputs: Tensor) -> None:
+        """Add `outputs` (K, outputs) to the biases, so that each network starts near its own."""
+        for each, start in zip(self.read_out.maps, outputs, strict=True):
+            each.bias += start

@@ -123,6 +123,14 @@ TYPED = {
     "unknown-batch": ("fit {d} --out {n} --batch-key plate", ["plate", "batch"]),
     "unknown-layer": ("fit {d} --out {n} --layer counts", ["counts"]),
     "unknown-split-key": ("fit {d} --out {n} --split-key donor", ["donor"]),
+    "unknown-perturbation": ("fit {d} --out {n} --perturbation-key perturb", ["perturbation"]),
+    "unknown-control": (
+        "fit {d} --out {n} --perturbation-key type --control typ0",
+        ["typ0", "type0"],
+    ),
+    "control-alone": ("fit {d} --out {n} --control type0", ["perturbation_key"]),
+    "word-target": ("fit {d} --out {n} --target-key type", ["type", "numeric"]),
+    "no-gene-sets": ("fit {d} --out {n} --gene-sets {f}/none.gmt", ["none.gmt"]),
     "unknown-story": ("fit {d} --out {n} --story vea", ["vea", "vae"]),
     "unknown-objective": ("fit {d} --out {n} --objective iwea-5", ["iwea", "iwae"]),
     "unknown-option": ("fit {d} --out {n} --set latnt=5", ["latnt", "latent"]),
@@ -209,6 +217,22 @@ def test_embed_keeps_the_data_and_adds_the_latent(folder, run, tmp_path):
     before, after = (anndata.read_h5ad(p) for p in (folder / "cells.h5ad", tmp_path / "e.h5ad"))
     assert code == 0 and after.obsm["X_pgm_vae"].shape == (120, 10)
     assert (before.X != after.X).nnz == 0 and list(before.obs) == list(after.obs)
+
+
+def test_fit_and_compare_take_perturbations_target_and_gene_sets(folder, run, tmp_path):
+    (tmp_path / "sets.gmt").write_text("one\tabout\tgene0\tgene1\tgene2\n")
+    told = "--perturbation-key type --control type0 --target-key time"
+    told += f" --gene-sets {tmp_path}/sets.gmt"
+    timed = spoil(folder, "timed.h5ad", lambda a: a.obs.__setitem__("time", np.arange(120.0)))
+    code, _, err = run(*f"fit {timed} --out {tmp_path}/run --epochs 1 {told}".split())
+    notes = json.loads((tmp_path / "run" / "story.json").read_text())
+    assert code == 0 and notes["gene_sets"] == {"one": ["gene0", "gene1", "gene2"]}, err
+    assert notes["dims"] == {"genes": 40, "perturbations": 2}
+    assert notes["encoding"]["perturbations"] == ["type1", "type2"] and notes["encoding"]["target"]
+    line = f"compare {timed} --out {tmp_path}/c --seeds 1 --epochs 1 --draws 2 {told}"
+    assert run(*line.split())[0] == 0
+    code, _, err = run(*line.replace("--control type0", "").split())
+    assert code == 2 and "other settings (columns)" in err
 
 
 def test_zoo_lists_and_shows(run):

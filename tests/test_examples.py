@@ -23,6 +23,8 @@ ROWS = {  # the names of the lines that hold figures
         "beta 30 with 1 free nat a dimension",
     ],
     "dispersion_by_batch": ["vae", "by batch"],
+    "hierarchical_latents": ["z_type", "z_state", "z_technical"],
+    "gene_programs": ["pathways of one program", "pathways of two programs"],
 }
 
 
@@ -30,6 +32,8 @@ SAYS = dict.fromkeys(ROWS, r"heldout_elbo +heldout_iwae_4k +diff +dse +tie") | {
     "swap_a_likelihood": r"^Use (NB|ZINB): ZINB is [+-]\d+\.\d+ ± \d+\.\d+ nats per held-out cell",
     "break_and_cure": r"^  (posterior collapse: KL is|the latent space is in use)",
     "dispersion_by_batch": r"less noisy by a factor of \d+\.\d+ .* the truth is 4$",
+    "hierarchical_latents": r"^latent +type +condition +batch$",
+    "gene_programs": r"^activities found against planted ones   median r \d\.\d+$",
 }
 
 

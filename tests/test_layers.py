@@ -30,7 +30,8 @@ ALLOWED = {
     "zoo": "models guides parts inference distributions nn flow",
     "tasks": "zoo evaluation inference parts distributions nn diffusion flow",
     "api": BELOW_API,
-    "cli": "api report",
+    "cli": "api report cli_options",
+    "cli_options": "",
     "__init__": "api zoo",
 }
 ANNDATA = {"data", "api", "simulate", "report"}  # who may know of it
@@ -75,6 +76,7 @@ PLANTED = {
     "parts/priors.py": ("from pgm_expr import inference", "parts -> inference"),
     "inference/fit.py": ("from ..zoo import Story", "inference -> zoo"),
     "zoo.py": ("from . import api", "zoo -> api"),
+    "cli_options.py": ("from . import api", "cli_options -> api"),
     "api/run.py": ("from ..cli import main", "api -> cli"),
     "simulate.py": ("from pgm_expr import fit", "simulate -> __init__"),
 }

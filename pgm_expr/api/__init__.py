@@ -8,7 +8,8 @@ from .compare import Comparison, compare
 from .fit import fit
 from .folder import RunFolder
 from .h5ad import check_h5ad, write_h5ad
-from .run import Run, load
+from .load import load
+from .run import Run
 from .table import Table, prepare
 
 __all__ = [

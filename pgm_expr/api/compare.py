@@ -7,7 +7,7 @@ import multiprocessing
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,8 @@ from ..inference import load_tensors, save_tensors, write_atomically
 from ..zoo import Story
 from .fit import fit_table
 from .folder import MODEL, as_csv
-from .run import SWEEP, Run, load
+from .load import load
+from .run import SWEEP, Run
 from .table import Table, prepare
 from .variants import Variant, check_settings, variants
 
@@ -36,7 +37,7 @@ COLUMNS = (
     "kl kl_sd active_units probe_macro_f1 probe_macro_f1_sd seconds measure collapsed refused"
 ).split()
 OF_COLUMNS = tuple(Columns.__dataclass_fields__)
-OF_TABLE = ("layer", "split_key", "split_seed", "min_cells", "n_top_genes")
+OF_TABLE = ("layer", "split_key", "split_seed", "min_cells", "n_top_genes", "gene_sets")
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,8 @@ class _Work:
                     "source": self.table.source,
                     "draws": self.draws,
                     "settings": dict(self.settings),
+                    "columns": asdict(self.table.encoding.columns),
+                    "gene_sets": self.table.gene_sets,
                     "stories": dict(hashes),
                 }
             )
@@ -207,7 +210,7 @@ def _digest(story: Story) -> str:
 def _refuse_other(place: Path, same: Mapping[str, Any]) -> None:
     try:
         old = json.loads(place.read_text())
-        changed = [key for key in ("source", "draws", "settings") if old[key] != same[key]]
+        changed = [key for key in same if key != "stories" and old.get(key) != same[key]]
         for key, digest in same["stories"].items():
             changed += [f"story {key}"] * (old["stories"].get(key, digest) != digest)
     except (OSError, ValueError, KeyError):

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .. import inference, report, zoo
+from .. import evaluation, inference, report, zoo
 from ..data import Columns, epoch, sweep
 from ..inference import Plan
 from ..zoo import Story
 from .folder import RunFolder
-from .run import SWEEP, Run, assemble
+from .load import assemble
+from .population import population
+from .run import SWEEP, Run
 from .table import Table, prepare
 
 if TYPE_CHECKING:
@@ -35,6 +37,10 @@ def fit(
     categorical_covariate_keys: Sequence[str] = (),
     continuous_covariate_keys: Sequence[str] = (),
     unlabeled_category: str | None = None,
+    perturbation_key: str | None = None,
+    control: str | None = None,
+    target_key: str | None = None,
+    gene_sets: Mapping[str, Sequence[str]] | str | Path | None = None,
     split_key: str | None = None,
     min_cells: int = 0,
     n_top_genes: int | None = None,
@@ -60,6 +66,17 @@ def fit(
         Where the counts are: None for X, "raw", or a layer's name.
     labels_key, batch_key, categorical_covariate_keys, continuous_covariate_keys
         Columns of obs. Cells of `unlabeled_category`, or without a label, count as unlabelled.
+        Where fewer than half of the cells outside the test set are labelled, training has all
+        those labels: labelled validation cells move there, unless `split_key` keeps groups
+        whole. Validation and test are judged without labels and targets.
+    perturbation_key, control
+        Column of obs with what was done to each cell, combinations as `A+B`, and its level for
+        cells to which nothing was done.
+    target_key
+        Column of obs with a number to predict, missing for some cells or none.
+    gene_sets
+        The genes of each set by its name, or a .gmt file. Sets with fewer than three modelled
+        genes are left out.
     split_key
         Column of obs whose groups (donor, plate) stay whole when cells are split.
     min_cells, n_top_genes
@@ -88,6 +105,9 @@ def fit(
         categorical_covariate_keys,
         continuous_covariate_keys,
         unlabeled_category,
+        perturbation_key,
+        control,
+        target_key,
     )
     _, spec = zoo.find_story(story)
     _, own = _separate(options, spec)
@@ -100,6 +120,7 @@ def fit(
         split_seed=split_seed,
         min_cells=min_cells,
         n_top_genes=n_top_genes,
+        gene_sets=gene_sets,
     )
     return fit_table(
         table,
@@ -141,6 +162,7 @@ def fit_table(
         "plan": asdict(plan),
         "dims": table.dims,
         **table.notes(),
+        "population": population(table),
     }
     run = assemble(spec, notes, device, seed=plan.seed, table=table)
     folder = RunFolder(out) if out else None
@@ -173,7 +195,7 @@ def train(
     rows = inference.fit(
         objective,
         lambda order: epoch(cells, split.train, plan.batch_size, order),
-        lambda: sweep(cells, split.validation, SWEEP),
+        lambda: evaluation.withheld(sweep(cells, split.validation, SWEEP)),
         plan,
         folder=folder and folder.path,
         checkpoint_seconds=checkpoint_seconds,

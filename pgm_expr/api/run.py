@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-import platform
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,22 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from .. import evaluation, report, zoo
-from ..data import Cells, Encoding, content_hash, sweep
+from ..data import Cells, Encoding, change, content_hash, sweep
 from ..inference import (
     CHECKPOINT,
+    LatentUse,
     Objective,
     PosteriorCollapse,
     latent_use,
-    load_tensors,
     save_tensors,
     seeded,
 )
 from ..zoo import Story
 from .folder import METRICS, MODEL, STORY, RunFolder
-from .own import story_of
+from .population import draw_population
+from .predict import DRAWS, predict_labels, predict_target
 from .table import Table, query, reread
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
 SWEEP = 512  # cells a batch outside training
@@ -51,51 +51,103 @@ class Run:
     metrics: dict[str, Any] = field(default_factory=dict)
 
     def embed(self, data: AnnData | str | Path) -> np.ndarray:
-        """Posterior means of the latent state, (N, D).
+        """Posterior means of the latent state, (N, D), whatever labels the data have.
 
-        An AnnData gets them as `obsm["X_pgm_<story>"]` too. Genes may be in any order; missing
-        ones count as zeros, with a warning. Raises ValueError for unseen batches or categories,
-        for too few known genes, and for cells without any count in them.
+        An AnnData gets them as `obsm["X_pgm_<story>"]` too, and each latent of a story of several
+        as `obsm["X_pgm_<story>_<site>"]`. Genes may be in any order; missing ones count as zeros,
+        with a warning. Raises ValueError for unseen batches or categories, for too few known
+        genes, and for cells without any count in them.
         """
-        use = latent_use(self.bound(), self._batches(self._query(data)))
+        cells = self.query(data)
+        use = self.use(self.unlabelled(cells, np.arange(len(cells))))
         latent = use.loc.cpu().numpy()
         if hasattr(data, "obsm"):
             data.obsm[self.key] = latent
+            several = use.locs.items() if len(use.locs) > 1 else ()
+            data.obsm.update({f"{self.key}_{site}": z.cpu().numpy() for site, z in several})
         return latent
 
     def normalized_expression(
-        self, data: AnnData | str | Path, *, library: float = 1.0, draws: int = 25
+        self,
+        data: AnnData | str | Path,
+        *,
+        condition: Mapping[str, object] | None = None,
+        library: float = 1.0,
+        draws: int = 25,
     ) -> np.ndarray:
-        """Expected counts at a common library, (N, G): posterior means over `draws` of z."""
-        batches = self._batches(self._query(data))
+        """Expected counts at a common library, (N, G): posterior means over `draws` of z.
+
+        `condition` sets columns of obs to one level for all cells after their states are
+        inferred as they are: `{"protocol": "Drop-seq"}` is what they would express, the model
+        says, had all been measured so. ValueError for columns and levels that the fit does not
+        know.
+        """
+        cells = self.query(data)
+        at = change(self.encoding, cells.columns, condition or {})
         return (
             evaluation.normalized_expression(
-                self.model, self.guide, batches, library=library, draws=draws
+                self.model,
+                self.guide,
+                self.unlabelled(cells, np.arange(len(cells))),
+                at={key: torch.as_tensor(value, device=self.device) for key, value in at.items()},
+                library=library,
+                draws=draws,
             )
             .cpu()
             .numpy()
         )
 
-    def sample(self, n: int, *, library: np.ndarray | None = None, seed: int = 0) -> AnnData:
-        """Draw n new cells from the story: integer counts in X, at the training libraries.
+    def sample(
+        self,
+        n: int,
+        *,
+        condition: Mapping[str, object] | None = None,
+        library: np.ndarray | None = None,
+        seed: int = 0,
+    ) -> AnnData:
+        """Draw n new cells from the story: integer counts in X, without any cell given.
 
-        `library` (n,) fixes the total expected counts; by default they are drawn from those of
-        the training cells.
+        Libraries and metadata are those of training cells; `condition` sets columns of obs to one
+        level, in any combination of levels that the fit has seen, and libraries are then those
+        of such cells, where there are any. `library` (n,) fixes the totals expected. ValueError
+        for columns and levels that the fit does not know.
         """
         from anndata import AnnData
         from scipy.sparse import csr_matrix
 
-        rng = np.random.default_rng(seed)
-        if library is None:
-            known = self.notes["library_quantiles"]
-            library = np.interp(rng.random(n), np.linspace(0, 1, len(known)), known)
-        column = torch.as_tensor(library, dtype=torch.float32, device=self.device).view(n, 1)
+        totals, told = draw_population(self.notes, n, condition or {}, np.random.default_rng(seed))
+        rows = {"library": totals if library is None else np.asarray(library)} | told
+        cells = {k: torch.as_tensor(v, device=self.device) for k, v in rows.items()}
+        cells["library"] = cells["library"].float().view(n, 1)
+        parts = zip(*(value.split(SWEEP) for value in cells.values()), strict=True)
         with seeded(seed):
-            batches = ({"library": part} for part in column.split(SWEEP))
+            batches = (dict(zip(cells, part, strict=True)) for part in parts)
             x = evaluation.draw_prior(self.model, batches).cpu().numpy()
         drawn = AnnData(csr_matrix(x.astype(np.int32)))
-        drawn.var_names, drawn.obs["library"] = self.notes["genes"], column.cpu().numpy()[:, 0]
+        drawn.var_names, drawn.obs["library"] = self.notes["genes"], rows["library"]
+        for name, level in (condition or {}).items():
+            drawn.obs[name] = level
         return drawn
+
+    def predict_labels(self, data: AnnData | str | Path, *, draws: int = DRAWS) -> pd.DataFrame:
+        """p(label | x) of each cell, (N, K), from draws of its state; for any run with labels.
+
+        A logistic classifier is fitted to the states of the labelled cells outside the test set,
+        its penalty and temperature cross-fitted among them, and averaged over `draws` of
+        q(z | x); see `evaluation.classifier`. A story's `noise`, the share of wrong labels, is
+        allowed for. An AnnData gets `obs["pgm_<story>_label"]` and `..._probability` too.
+        ValueError where the fit had no labels.
+        """
+        return predict_labels(self, data, draws)
+
+    def predict_target(self, data: AnnData | str | Path, *, draws: int = DRAWS) -> pd.DataFrame:
+        """Mean and standard deviation of the target of each cell, in its own units.
+
+        By the story's head, over `draws` of q(z | x); the deviation holds both what is unknown
+        of the state and what the state leaves open. An AnnData gets `..._target_mean` and
+        `..._target_sd` in obs too. ValueError where the story has no head for a target.
+        """
+        return predict_target(self, data, draws)
 
     def evaluate(
         self, data: AnnData | str | Path | None = None, *, refine: int = 0
@@ -108,7 +160,7 @@ class Run:
         Without `data`, or given the data of the fit again, on its test cells; else on all cells
         of `data`, with a warning where cells of the same names were in the fit.
         """
-        self._reread(data)
+        self.reread(data)
         known = self.table.cells.to(self.device)
         cells, held_out = self._held_out(data)
         metrics, rows = evaluation.judge(
@@ -125,7 +177,7 @@ class Run:
             "seed": self.notes["plan"]["seed"],
         }
         if refine:
-            batches = sweep(cells, held_out, SWEEP)
+            batches = self.unlabelled(cells, held_out)
             metrics |= self._refined(batches, refine)
         self.metrics = {**metrics, **self._speed(), **seeds, "table": rows}
         if metrics["collapse"]:
@@ -146,9 +198,9 @@ class Run:
 
     def pictures(self) -> dict[str, bytes]:
         """PNG pictures by file name: the training curve, and the latent space by label."""
-        self._reread()
+        self.reread()
         cells, labels = self.table.cells.to(self.device), self.table.labels
-        latent = latent_use(self.bound(), self._batches(cells)).loc.cpu().numpy()
+        latent = self.use(self.unlabelled(cells, np.arange(len(cells)))).loc.cpu().numpy()
         return {
             "training.png": report.training_picture(self.history),
             "latent.png": report.latent_picture(latent, labels),
@@ -165,6 +217,11 @@ class Run:
         made = zoo.objective(name) if name else self.story.objective
         return made(self.model, self.guide, cells=cells).to(self.device)
 
+    @property
+    def encoding(self) -> Encoding:
+        """How columns of obs are read."""
+        return Encoding.from_json(self.notes["encoding"])
+
     def bound(self) -> Objective:
         """What the run is judged with, whatever it was trained with: the story's own objective."""
         return self.story.objective(self.model, self.guide, cells=math.inf).to(self.device)
@@ -172,12 +229,11 @@ class Run:
     def warn_of_collapse(self) -> None:
         """Warn (`PosteriorCollapse`) where the validation cells' latent space is not in use."""
         cells = self.table.cells.to(self.device)
-        batches = sweep(cells, self.table.split.validation, SWEEP)
-        verdict = latent_use(self.bound(), batches).verdict()
+        verdict = self.use(self.unlabelled(cells, self.table.split.validation)).verdict()
         if verdict:
             warnings.warn(verdict, PosteriorCollapse, stacklevel=3)
 
-    def _reread(self, data: AnnData | str | Path | None = None) -> None:
+    def reread(self, data: AnnData | str | Path | None = None) -> None:
         """Have the data of the fit at hand: from where they were, else from `data`."""
         if self.table is None:
             try:
@@ -190,7 +246,7 @@ class Run:
     def _held_out(self, data: AnnData | str | Path | None) -> tuple[Cells, np.ndarray]:
         """The cells to judge on, and which of them."""
         known, split = self.table.cells.to(self.device), self.table.split
-        cells = known if data is None else self._query(data)
+        cells = known if data is None else self.query(data)
         whole = content_hash(cells.counts, cells.genes, cells.names)
         if whole == self.notes["source"]["hash"]:
             return known, split.test
@@ -203,16 +259,25 @@ class Run:
             )
         return cells, np.arange(len(cells))
 
-    def _query(self, data: AnnData | str | Path) -> Cells:
-        encoding = Encoding.from_json(self.notes["encoding"])
+    def query(self, data: AnnData | str | Path) -> Cells:
+        """Cells of any data in the genes and levels of the fit."""
         source = self.notes["source"]
         cells = query(
-            data, self.notes["genes"], encoding, source["layer"], source.get("takes", "counts")
+            data,
+            self.notes["genes"],
+            self.encoding,
+            source["layer"],
+            source.get("takes", "counts"),
         )
         return cells.to(self.device)
 
-    def _batches(self, cells: Cells) -> Iterator[dict[str, Tensor]]:
-        return sweep(cells, np.arange(len(cells)), SWEEP)
+    def unlabelled(self, cells: Cells, index: np.ndarray) -> Iterator[dict[str, Tensor]]:
+        """Minibatches of some cells, without what is to be predicted."""
+        return evaluation.withheld(sweep(cells.to(self.device), index, SWEEP))
+
+    def use(self, batches: Iterable[dict[str, Tensor]]) -> LatentUse:
+        """Posterior means and KL of each latent over some batches."""
+        return latent_use(self.bound(), batches)
 
     def _tensors(self) -> dict[str, Tensor]:
         halves = {"model": self.model, "guide": self.guide}
@@ -230,83 +295,3 @@ class Run:
         later = [row["seconds"] for row in self.history[1:]]
         seen = n // min(size, n) * min(size, n) * len(later)
         return {"cells_per_second": seen / sum(later) if later else None}
-
-
-def assemble(
-    story: Story,
-    notes: Mapping[str, Any],
-    device: str,
-    *,
-    seed: int = 0,
-    table: Table | None = None,
-) -> Run:
-    """An untrained run: model and guide built from the notes, initialised by `seed`.
-
-    What the data fill beyond sizes comes from `table`; a run to be loaded needs none. Whatever
-    parts are chosen, what the story has without them starts from the same weights.
-    """
-    where = _device(device)
-    dims = notes["dims"] | (table.from_data() if table else {})
-    own_options = zoo.defaults(story).keys() - zoo.PARTS.keys()
-    plain = {name: v for name, v in notes["options"].items() if name in own_options}
-    with seeded(seed):
-        pair = zoo.build(story, dims, **notes["options"])
-    if table and plain != notes["options"]:  # a run to be loaded brings its weights
-        with seeded(seed):
-            for half, own in zip(pair, zoo.build(story, dims, **plain), strict=True):
-                _start_alike(half, own)
-    names = ("pgm-expr", "torch", "pyro-ppl", "scanpy", "anndata")
-    versions = {"python": platform.python_version()} | {name: version(name) for name in names}
-    model, guide = (half.to(where) for half in pair)
-    return Run(story, model, guide, {**notes, "versions": versions}, where, table)
-
-
-def _start_alike(half: nn.Module, own: nn.Module) -> None:
-    """Take over the weights that both have, by name and shape."""
-    state = half.state_dict()
-    shared = {
-        n: t for n, t in own.state_dict().items() if n in state and t.shape == state[n].shape
-    }
-    half.load_state_dict(shared, strict=False)
-
-
-def load(
-    path: str | Path, story: str | Path | Story | None = None, *, device: str = "auto"
-) -> Run:
-    """A run from its folder. Nothing in it is executed; a story of your own is passed again.
-
-    Raises ValueError where the folder holds no finished run, or one of another story.
-    """
-    folder = RunFolder(path)
-    notes = folder.read(STORY)
-    spec = story_of(path, notes, story)
-    if not (folder.path / MODEL).exists():
-        raise ValueError(f"'{path}' holds an unfinished run. Repeat its `fit` to resume it.")
-    run = assemble(spec, notes, device)
-    run.notes = notes
-    tensors, _ = load_tensors(folder.path / MODEL)
-    for name, half in (("model", run.model), ("guide", run.guide)):
-        own = {n.removeprefix(f"{name}/"): t for n, t in tensors.items() if n.startswith(name)}
-        _restore(half, own, folder.path / MODEL)
-    run.history = folder.read_history()
-    return run
-
-
-def _restore(half: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
-    try:
-        half.load_state_dict(weights)
-    except RuntimeError:
-        raise ValueError(
-            f"'{path}' holds other weights than its story.json says. Fit again with --overwrite."
-        ) from None
-    half.eval()
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"device '{name}' cannot be used: {reason} Pass cpu or auto.") from None

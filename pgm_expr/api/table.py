@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,9 @@ from ..data import (
     content_hash,
     gene_names,
     grouped_split,
+    labelled,
     load_dataset,
+    membership,
     random_split,
     take_counts,
     take_log_values,
@@ -32,18 +34,20 @@ if TYPE_CHECKING:
 
 TAKE = {"counts": take_counts, "values": take_log_values}
 FLAVOR = {"counts": "seurat_v3", "values": "seurat"}  # scanpy's rankings of variable genes
-EXAMPLES = 100  # training cells that pseudo-cells start from, evenly spaced in the table
-QUANTILES = 101  # of the training libraries, kept so that a run can draw new ones
+EXAMPLES = 1000  # training cells that parts start from, evenly spaced in the table
+FEW_LABELS = 0.5  # of the cells outside the test set: below, no label is spared for validation
 
 
 @dataclass(frozen=True)
 class Table:
-    """Encoded cells with their split; `source` says where they came from, as plain JSON."""
+    """Encoded cells with their split; `source` says where they came from, as plain JSON, and
+    `gene_sets` names the modelled genes of each set."""
 
     cells: Cells
     split: Split
     encoding: Encoding
     source: dict[str, Any]
+    gene_sets: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def dims(self) -> dict[str, int]:
@@ -52,14 +56,13 @@ class Table:
 
     def notes(self) -> dict[str, Any]:
         """What a run records of its data."""
-        library = self.cells.rows(self.split.train)["library"].double().cpu().numpy()
         sizes = {name: len(getattr(self.split, name)) for name in ("train", "validation", "test")}
         return {
             "source": self.source,
             "cells": sizes,
             "encoding": self.encoding.to_json(),
-            "library_quantiles": np.quantile(library, np.linspace(0, 1, QUANTILES)).tolist(),
             "genes": self.cells.genes.tolist(),
+            "gene_sets": self.gene_sets,
         }
 
     def from_data(self) -> dict[str, Tensor]:
@@ -93,6 +96,7 @@ def prepare(
     split_seed: int = 0,
     min_cells: int = 0,
     n_top_genes: int | None = None,
+    gene_sets: Mapping[str, Sequence[str]] | str | Path | None = None,
 ) -> Table:
     """Read, check, split, choose genes and encode; raises ValueError for what cannot be used.
 
@@ -101,6 +105,9 @@ def prepare(
     adata, name = _resolve(data)
     counts = TAKE[takes](adata, layer)
     split = _split(adata, split_key, split_seed)
+    few_labels = split_key is None and _few_labels(adata, columns, split)
+    if few_labels:
+        split = _labels_to_training(adata, columns, split)
     encoding = Encoding.learn(adata.obs, columns, split.train)
     genes = choose_genes(
         counts,
@@ -117,9 +124,10 @@ def prepare(
         "takes": takes,
         "split_key": split_key,
         "split_seed": split_seed,
+        "few_labels": few_labels,
         "hash": content_hash(cells.counts, cells.genes, cells.names),
     }
-    return Table(cells, split, encoding, source)
+    return Table(cells, split, encoding, source, _sets(gene_sets, cells.genes))
 
 
 def reread(notes: Mapping[str, Any], data: AnnData | str | Path | None = None) -> Table:
@@ -136,7 +144,9 @@ def reread(notes: Mapping[str, Any], data: AnnData | str | Path | None = None) -
             "their hash differs. Pass the data of the fit, or fit again."
         )
     split = _split(adata, source["split_key"], source["split_seed"])
-    return Table(cells, split, encoding, source)
+    if source.get("few_labels"):
+        split = _labels_to_training(adata, encoding.columns, split)
+    return Table(cells, split, encoding, source, notes.get("gene_sets", {}))
 
 
 def query(
@@ -165,3 +175,29 @@ def _split(adata: AnnData, key: str | None, seed: int) -> Split:
     if key not in adata.obs:
         raise ValueError(f"split_key '{key}' is not a column of obs: {', '.join(adata.obs)}.")
     return grouped_split(adata.obs[key], seed)
+
+
+def _few_labels(adata: AnnData, columns: Columns, split: Split) -> bool:
+    """Whether labels are so few that training should have all of them."""
+    if columns.labels_key is None:
+        return False
+    known = labelled(adata.obs, columns)
+    few = known[split.development].mean() < FEW_LABELS
+    return bool(few and not known[split.validation].all())
+
+
+def _labels_to_training(adata: AnnData, columns: Columns, split: Split) -> Split:
+    """The labelled validation cells go to training: validation looks at no label."""
+    known = labelled(adata.obs, columns)[split.validation]
+    train = np.concatenate([split.train, split.validation[known]])
+    return replace(split, train=train, validation=split.validation[~known])
+
+
+def _sets(
+    given: Mapping[str, Sequence[str]] | str | Path | None, genes: np.ndarray
+) -> dict[str, list[str]]:
+    """The modelled genes of each gene set that has enough of them."""
+    if given is None:
+        return {}
+    names, belongs = membership(given, genes.tolist())
+    return {name: genes[row > 0].tolist() for name, row in zip(names, belongs, strict=True)}

@@ -1,4 +1,5 @@
-"""Columns of obs as numbers: labels and batches as integers, covariates as condition features.
+"""Columns of obs as numbers: labels and batches as integers, covariates as condition features,
+perturbations as zeros and ones, a target as a standardised number.
 
 An `Encoding` is learned once, on the data of the fit, stored with the run as plain JSON, and
 applied to query data, whose unseen levels are refused by name.
@@ -14,20 +15,38 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from pgm_expr.data.columns import (
+    MISSING,
+    UNSEEN,
+    check_key,
+    codes_of,
+    known_levels,
+    levels_of,
+    moments_of,
+    numbers_of,
+    one_hot,
+    refuse_missing,
+    seen_codes,
+    standardised,
+    text_of,
+    unseen_at,
+)
 from pgm_expr.data.hints import listing, near
-
-MISSING, UNSEEN = -1, -2
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Names of the obs columns a run uses, and the label that stands for `unlabelled`."""
+    """Names of the obs columns a run uses, the label that stands for `unlabelled`, and the
+    perturbation that stands for none."""
 
     labels_key: str | None = None
     batch_key: str | None = None
     categorical_covariate_keys: tuple[str, ...] = ()
     continuous_covariate_keys: tuple[str, ...] = ()
     unlabeled_category: str | None = None
+    perturbation_key: str | None = None
+    control: str | None = None
+    target_key: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("categorical_covariate_keys", "continuous_covariate_keys"):
@@ -40,8 +59,9 @@ class Columns:
 
     def keys(self) -> list[str]:
         """Every column named."""
-        single = [key for key in (self.labels_key, self.batch_key) if key is not None]
-        return [*single, *self.categorical_covariate_keys, *self.continuous_covariate_keys]
+        single = (self.labels_key, self.batch_key, self.perturbation_key, self.target_key)
+        several = *self.categorical_covariate_keys, *self.continuous_covariate_keys
+        return [key for key in single if key is not None] + [*several]
 
 
 @dataclass(frozen=True)
@@ -49,7 +69,8 @@ class Encoding:
     """Levels and moments learned from the data of a fit.
 
     labels, batches: sorted levels (labels without the unlabelled one), empty where not asked for;
-    categories: sorted levels by categorical covariate; moments: (mean, sd) by continuous one.
+    categories: sorted levels by categorical covariate; moments: (mean, sd) by continuous one;
+    perturbations: sorted single ones; target: its (mean, sd), which turn a prediction back.
     Levels are strings, whatever their type in obs.
     """
 
@@ -58,23 +79,31 @@ class Encoding:
     batches: tuple[str, ...] = ()
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
     moments: dict[str, tuple[float, float]] = field(default_factory=dict)
+    perturbations: tuple[str, ...] = ()
+    target: tuple[float, float] | None = None
 
     @classmethod
     def learn(cls, obs: pd.DataFrame, columns: Columns, train: np.ndarray) -> Encoding:
         """Levels from all cells, means and standard deviations from the cells `train`.
 
         Raises ValueError for columns that are unknown, without levels, not numeric or constant
-        where a number is due, or as good as continuous where levels are due.
+        where a number is due, or as good as continuous where levels are due, and for a control
+        that no cell is.
         """
         _check_keys(obs, columns)
-        labels = _levels(obs, columns.labels_key) if columns.labels_key is not None else ()
+        labels = levels_of(obs, columns.labels_key) if columns.labels_key is not None else ()
         _check_unlabeled(labels, columns)
+        target = columns.target_key
         return cls(
             columns=columns,
             labels=tuple(level for level in labels if level != columns.unlabeled_category),
-            batches=_levels(obs, columns.batch_key) if columns.batch_key is not None else (),
-            categories={key: _levels(obs, key) for key in columns.categorical_covariate_keys},
-            moments={key: _moments(obs, key, train) for key in columns.continuous_covariate_keys},
+            batches=levels_of(obs, columns.batch_key) if columns.batch_key is not None else (),
+            categories={key: levels_of(obs, key) for key in columns.categorical_covariate_keys},
+            moments={
+                key: moments_of(obs, key, train) for key in columns.continuous_covariate_keys
+            },
+            perturbations=_singles(obs, columns),
+            target=moments_of(obs, target, train, "target_key") if target is not None else None,
         )
 
     @property
@@ -87,12 +116,19 @@ class Encoding:
             names += [key, f"{key} is missing"]
         return tuple(names)
 
+    def widths(self) -> dict[str, int]:
+        """How many of those columns each covariate has, in their order."""
+        levels = {key: len(levels) + 1 for key, levels in self.categories.items()}
+        return levels | dict.fromkeys(self.moments, 2)
+
     def dims(self) -> dict[str, int]:
-        """Sizes by constructor argument: `labels`, `batches`, `conditions`, where asked for."""
+        """Sizes by constructor argument, of what was asked for: `labels`, `batches`,
+        `conditions`, `perturbations`."""
         sizes = {
             "labels": len(self.labels),
             "batches": len(self.batches),
             "conditions": len(self.features),
+            "perturbations": len(self.perturbations),
         }
         return {name: size for name, size in sizes.items() if size}
 
@@ -100,8 +136,11 @@ class Encoding:
         """The columns of a minibatch that were asked for, for all N cells of `obs`.
 
         `label` (N,) int64, -1 where missing, unlabelled or (with a warning) unseen, and left out
-        where obs has no such column; `batch` (N,) int64; `condition` (N, C) float32. Raises
-        ValueError for a missing column, a missing batch and an unseen batch or category.
+        where obs has no such column; `batch` (N,) int64; `condition` (N, C) float32;
+        `perturbation` (N, P) float32, ones for those a cell received, in combinations never seen
+        too; `target` (N, 1) float32, standardised, NaN where missing, left out like a label.
+        Raises ValueError for a missing column, a missing batch or perturbation, and an unseen
+        batch, category or single perturbation.
         """
         encoded = {}
         if self.labels and self.columns.labels_key in obs:
@@ -110,36 +149,52 @@ class Encoding:
             encoded["batch"] = self._batch(obs)
         if self.features:
             encoded["condition"] = self._condition(obs)
+        if self.perturbations:
+            encoded["perturbation"] = self.encode_perturbation(obs)
+        if self.target and self.columns.target_key in obs:
+            encoded["target"] = self._target(obs)
         return encoded
 
     def _label(self, obs: pd.DataFrame) -> np.ndarray:
         key = self.columns.labels_key
-        codes = _codes(obs[key], self.labels, missing=self.columns.unlabeled_category)
+        codes = codes_of(obs[key], self.labels, missing=self.columns.unlabeled_category)
         unseen = codes == UNSEEN
         if unseen.any():
             warnings.warn(
-                f"{unseen.sum()} cells count as unlabelled: {_unseen(obs, key, codes)}, which "
-                f"the fit has not seen.{_known(obs, key, codes, self.labels)}",
+                f"{unseen.sum()} cells count as unlabelled: {unseen_at(obs, key, codes)}, which "
+                f"the fit has not seen.{known_levels(obs, key, codes, self.labels)}",
                 stacklevel=3,
             )
         return np.where(unseen, MISSING, codes)
 
     def _batch(self, obs: pd.DataFrame) -> np.ndarray:
         key = self.columns.batch_key
-        codes = _seen(obs, key, self.batches)
-        if (codes == MISSING).any():
-            first = obs.index[np.argmax(codes == MISSING)]
-            raise ValueError(
-                f"obs column {key!r} must name a batch for each cell: found "
-                f"{(codes == MISSING).sum()} missing, first at cell {str(first)!r}. "
-                "Fill them in or drop these cells."
-            )
+        codes = seen_codes(obs, key, self.batches)
+        refuse_missing(obs, key, codes, "batch")
         return codes
 
     def _condition(self, obs: pd.DataFrame) -> np.ndarray:
-        parts = [_one_hot(_seen(obs, key, known), known) for key, known in self.categories.items()]
-        parts += [_standardised(obs, key, *moments) for key, moments in self.moments.items()]
+        parts = [
+            one_hot(seen_codes(obs, key, known), known) for key, known in self.categories.items()
+        ]
+        parts += [standardised(obs, key, *moments) for key, moments in self.moments.items()]
         return np.concatenate(parts, axis=1, dtype=np.float32)
+
+    def encode_perturbation(self, obs: pd.DataFrame) -> np.ndarray:
+        """Which single perturbations each cell received, (N, P), from their column alone."""
+        key = self.columns.perturbation_key
+        check_key(obs, key)
+        codes, found = pd.factorize(obs[key])
+        refuse_missing(obs, key, codes, "perturbation")
+        received = [_parts(text_of(level), self.columns.control) for level in found]
+        _refuse_unseen(obs, key, codes, received, self.perturbations)
+        table = [[single in parts for single in self.perturbations] for parts in received]
+        return np.array(table, dtype=np.float32)[codes]
+
+    def _target(self, obs: pd.DataFrame) -> np.ndarray:
+        mean, sd = self.target
+        numbers = (numbers_of(obs, self.columns.target_key, "labels_key") - mean) / sd
+        return numbers[:, None].astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers, for `json.dumps`."""
@@ -152,6 +207,8 @@ class Encoding:
             "batches": list(self.batches),
             "categories": {key: list(levels) for key, levels in self.categories.items()},
             "moments": {key: list(pair) for key, pair in self.moments.items()},
+            "perturbations": list(self.perturbations),
+            "target": list(self.target) if self.target else None,
         }
 
     @classmethod
@@ -167,20 +224,21 @@ class Encoding:
             batches=tuple(stored["batches"]),
             categories={key: tuple(levels) for key, levels in stored["categories"].items()},
             moments={key: (mean, sd) for key, (mean, sd) in stored["moments"].items()},
+            perturbations=tuple(stored.get("perturbations", ())),
+            target=tuple(stored["target"]) if stored.get("target") else None,
         )
+
+
+def labelled(obs: pd.DataFrame, columns: Columns) -> np.ndarray:
+    """Which cells have a label, (N,) bool."""
+    check_key(obs, columns.labels_key)
+    codes = codes_of(obs[columns.labels_key], (), missing=columns.unlabeled_category)
+    return codes != MISSING
 
 
 def _check_keys(obs: pd.DataFrame, columns: Columns) -> None:
     for key in columns.keys():
-        _check_key(obs, key)
-
-
-def _check_key(obs: pd.DataFrame, key: str) -> None:
-    if key not in obs:
-        raise ValueError(
-            f"obs has no column {key!r}: it holds {listing(obs.columns)}.{near(key, obs.columns)} "
-            "Name one of these or add it."
-        )
+        check_key(obs, key)
 
 
 def _check_unlabeled(labels: Sequence[str], columns: Columns) -> None:
@@ -201,98 +259,47 @@ def _check_unlabeled(labels: Sequence[str], columns: Columns) -> None:
     )
 
 
-def _text(value: object) -> str:
-    """A level as a string; 1.0 reads `1`, as integers turn to floats beside a missing value."""
-    if isinstance(value, float | np.floating) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
-
-
-def _levels(obs: pd.DataFrame, key: str) -> tuple[str, ...]:
-    codes, values = pd.factorize(obs[key])
-    if not len(values):
-        raise ValueError(f"obs column {key!r} is missing in all {len(obs)} cells. Leave it out.")
-    levels = tuple(sorted({_text(value) for value in values}))
-    if 2 * len(levels) > len(obs):
-        crowded = f"obs column {key!r} has {len(levels)} levels over {len(obs)} cells"
-        if pd.api.types.is_float_dtype(obs[key]):
-            raise ValueError(f"{crowded}: it is a number. Pass it in continuous_covariate_keys.")
-        warnings.warn(f"{crowded}: most levels are of one cell only.", stacklevel=3)
-    return levels
-
-
-def _codes(values: pd.Series, levels: Sequence[str], missing: str | None = None) -> np.ndarray:
-    """(N,) int64 position in `levels`; MISSING for a missing value or that name, else UNSEEN."""
-    position = {level: number for number, level in enumerate(levels)}
-    if missing is not None:
-        position[missing] = MISSING
-    codes, found = pd.factorize(values)  # -1 where missing: picks the last entry of the table
-    table = [position.get(_text(value), UNSEEN) for value in found]
-    return np.array([*table, MISSING], dtype=np.int64)[codes]
-
-
-def _seen(obs: pd.DataFrame, key: str, levels: Sequence[str]) -> np.ndarray:
-    """Codes of the column; raises ValueError at a level that the fit has not seen."""
-    _check_key(obs, key)
-    codes = _codes(obs[key], levels)
-    if (codes == UNSEEN).any():
+def _singles(obs: pd.DataFrame, columns: Columns) -> tuple[str, ...]:
+    """The single perturbations, sorted: those of combinations too."""
+    key, control = columns.perturbation_key, columns.control
+    if key is None:
+        if control is not None:
+            raise ValueError(f"control={control!r} needs perturbation_key. Pass it too.")
+        return ()
+    levels = levels_of(obs, key)
+    if control is not None and control not in levels:
         raise ValueError(
-            f"{_unseen(obs, key, codes)}, which the fit has not seen."
-            f"{_known(obs, key, codes, levels)} Rename it, drop these cells or fit with them."
+            f"control {control!r} is not in obs column {key!r}, which holds {listing(levels)}."
+            f"{near(control, levels)} Name its level for cells without a perturbation."
         )
-    return codes
-
-
-def _unseen(obs: pd.DataFrame, key: str, codes: np.ndarray) -> str:
-    first = int(np.argmax(codes == UNSEEN))
-    level = _text(obs[key].iloc[first])
-    return f"obs column {key!r} holds {level!r} at cell {str(obs.index[first])!r}"
-
-
-def _known(obs: pd.DataFrame, key: str, codes: np.ndarray, levels: Sequence[str]) -> str:
-    level = _text(obs[key].iloc[int(np.argmax(codes == UNSEEN))])
-    return f" Known are {listing(levels)}.{near(level, levels)}"
-
-
-def _one_hot(codes: np.ndarray, levels: Sequence[str]) -> np.ndarray:
-    """(N, levels + 1) float32: one level each; the last column says that it is missing."""
-    column = np.where(codes == MISSING, len(levels), codes)
-    return np.eye(len(levels) + 1, dtype=np.float32)[column]
-
-
-def _numbers(obs: pd.DataFrame, key: str) -> np.ndarray:
-    """(N,) float64, NaN where missing; raises ValueError for other types and infinite values."""
-    _check_key(obs, key)
-    if not pd.api.types.is_numeric_dtype(obs[key]):
+    singles = tuple(sorted({part for level in levels for part in _parts(level, control)}))
+    if not singles:
         raise ValueError(
-            f"obs column {key!r} must be numeric: found {str(obs[key].iloc[0])!r} at cell "
-            f"{str(obs.index[0])!r}. Convert it with pandas.to_numeric or pass it in "
-            "categorical_covariate_keys."
+            f"obs column {key!r} must hold perturbations: found {control!r} in every cell. "
+            "Leave out perturbation_key."
         )
-    numbers = obs[key].to_numpy(dtype=np.float64, na_value=np.nan)
-    if np.isinf(numbers).any():
-        first = obs.index[np.argmax(np.isinf(numbers))]
+    return singles
+
+
+def _parts(level: str, control: str | None) -> tuple[str, ...]:
+    """The perturbations of `A+B`; none of the control, and of `A+control` A alone."""
+    parts = () if level == control else level.split("+")
+    return tuple(part.strip() for part in parts if part.strip() != control)
+
+
+def _refuse_unseen(
+    obs: pd.DataFrame,
+    key: str,
+    codes: np.ndarray,
+    received: Sequence[Sequence[str]],
+    known: Sequence[str],
+) -> None:
+    """ValueError at a single perturbation that the fit has not seen, by its name."""
+    strange = [sorted({*parts} - {*known}) for parts in received]
+    for cell in np.flatnonzero(np.array([bool(each) for each in strange])[codes])[:1]:
+        (name, *_), level = strange[codes[cell]], text_of(obs[key].iloc[cell])
         raise ValueError(
-            f"obs column {key!r} must be finite: found an infinite value at cell {str(first)!r}. "
-            "Repair it or mark it missing with NaN."
+            f"obs column {key!r} holds {level!r} at cell {str(obs.index[cell])!r}: the fit has "
+            f"not seen {name!r}. Known are {listing(known)}.{near(name, known)} "
+            "Rename it, drop these cells or fit with them."
         )
-    return numbers
-
-
-def _moments(obs: pd.DataFrame, key: str, train: np.ndarray) -> tuple[float, float]:
-    numbers = _numbers(obs, key)[train]
-    known = numbers[~np.isnan(numbers)]
-    if not len(known) or known.min() == known.max():
-        found = f"only {known[0]:g}" if len(known) else "no value"
-        raise ValueError(
-            f"obs column {key!r} must vary over the training cells: found {found} in "
-            f"{len(numbers)} cells. Leave it out of continuous_covariate_keys."
-        )
-    return float(known.mean()), float(known.std())
-
-
-def _standardised(obs: pd.DataFrame, key: str, mean: float, sd: float) -> np.ndarray:
-    """(N, 2): the standardised value, 0 where missing, and whether it is missing."""
-    numbers = _numbers(obs, key)
-    missing = np.isnan(numbers)
-    return np.stack([np.where(missing, 0.0, (numbers - mean) / sd), missing], axis=1)

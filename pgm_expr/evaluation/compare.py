@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..inference import ELBO, latent_use, seeded
 from .expression import draw_posterior
-from .heldout import SEED, elbo, iwae, standard_error
+from .heldout import SEED, elbo, iwae, standard_error, withheld
 from .probes import probe
 
 Batches = Callable[[], Iterable[Mapping[str, Tensor]]]
@@ -32,16 +32,17 @@ def score(
 
     Tensors: `elbo`; `iwae` and `iwae_4k` at K = `draws` and 4 K; `zeros` and `zeros_drawn`, the
     genes without a count in the cell and in one draw from its posterior predictive. Figures:
-    `kl`, `active_units`, `collapse`, and the probe's macro-F1 where there are `labels`.
+    `kl`, `active_units`, `collapse`, and the probe's macro-F1 where there are `labels`. The
+    story is told no label and no target, see `withheld`.
     """
-    bounds = iwae(model, guide, test(), (draws, 4 * draws))
+    bounds = iwae(model, guide, withheld(test()), (draws, 4 * draws))
     bound = ELBO(model, guide, cells=float("inf"))
-    use = latent_use(bound, test())
+    use = latent_use(bound, withheld(test()))
     with seeded(SEED):
-        drawn = draw_posterior(model, guide, test())
+        drawn = draw_posterior(model, guide, withheld(test()))
     x = torch.cat([batch["x"] for batch in test()])
     tensors = {
-        "elbo": elbo(model, guide, test()),
+        "elbo": elbo(model, guide, withheld(test())),
         "iwae": bounds[draws],
         "iwae_4k": bounds[4 * draws],
         "zeros": (x == 0).sum(-1),
@@ -56,7 +57,7 @@ def score(
     if labels:
         known = torch.cat([batch["label"] for batch in train()]).cpu().numpy()
         asked = torch.cat([batch["label"] for batch in test()]).cpu().numpy()
-        latents = [u.cpu().numpy() for u in (latent_use(bound, train()).loc, use.loc)]
+        latents = [u.cpu().numpy() for u in (latent_use(bound, withheld(train())).loc, use.loc)]
         figures["probe_macro_f1"] = probe(latents[0], known, latents[1], asked)["macro_f1"]
     return {n: t.double().cpu() for n, t in tensors.items()}, figures
 

@@ -10,6 +10,7 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from ..inference import call, seeded
+from ..inference.tracing import sample_sites, within_cells
 from .heldout import SEED
 
 Batch = Mapping[str, Tensor]
@@ -23,8 +24,11 @@ def draw_prior(model: nn.Module, batches: Iterable[Batch]) -> Tensor:
 
 
 def _drawn(model: nn.Module, batch: Batch) -> Tensor:
-    """A latent library, where a story has one, is the batch's: a site called `log_library`."""
-    with poutine.condition(data={"log_library": batch["library"].log()}):
+    """What the batch tells of latents holds: a site `log_library`, and a kind `y` by its label."""
+    told = {"log_library": batch["library"].log()}
+    if "label" in batch and (batch["label"] >= 0).all():
+        told["y"] = batch["label"]
+    with poutine.condition(data=told):
         return call(model, _without_counts(batch))
 
 
@@ -44,17 +48,43 @@ def normalized_expression(
     *,
     library: float = 1.0,
     draws: int = 25,
+    at: Batch | None = None,
 ) -> Tensor:
-    """The posterior mean of expected counts at a common `library`, (N, G), over draws of z."""
+    """The posterior mean of expected counts at a common `library`, (N, G), over draws of z.
+
+    States are inferred from the batches as they are; `at` are entries that the model is then
+    called with instead, a row for each `index` of the batches: another condition, say.
+    """
     model.eval(), guide.eval()
     with seeded(SEED):
-        return torch.cat([_expected(model, guide, batch, library, draws) for batch in batches])
+        parts = ((batch, _changed(batch, library, at or {})) for batch in batches)
+        return torch.cat([_expected(model, guide, *part, draws) for part in parts])
 
 
-def _expected(
-    model: nn.Module, guide: nn.Module, batch: Batch, library: float, draws: int
+@torch.no_grad()
+def draw_states(
+    model: nn.Module, guide: nn.Module, batches: Iterable[Batch], draws: int
 ) -> Tensor:
-    at = dict(batch) | {"library": torch.full_like(batch["library"], library)}
+    """Draws of each cell's continuous latents side by side, (S, N, D), without `nuisance` ones."""
+    model.eval(), guide.eval()
+    with seeded(SEED):
+        drawn = [[_state(model, guide, batch) for _ in range(draws)] for batch in batches]
+    return torch.cat([torch.stack(each) for each in drawn], 1)
+
+
+def _state(model: nn.Module, guide: nn.Module, batch: Batch) -> Tensor:
+    nuisance = getattr(model, "nuisance", ())
+    sites = (site for site in sample_sites(_latents(guide, batch)) if within_cells(site))
+    kept = [s for s in sites if s["name"] not in nuisance and not s["fn"].support.is_discrete]
+    return torch.cat([site["value"] for site in kept], -1)
+
+
+def _changed(batch: Batch, library: float, at: Batch) -> Batch:
+    there = {key: value[batch["index"]] for key, value in at.items() if key in batch}
+    return {**batch, **there, "library": torch.full_like(batch["library"], library)}
+
+
+def _expected(model: nn.Module, guide: nn.Module, batch: Batch, at: Batch, draws: int) -> Tensor:
     latents = [_latents(guide, batch) for _ in range(draws)]  # the same ones at every library
     for trace in latents:
         if "log_library" in trace.nodes:

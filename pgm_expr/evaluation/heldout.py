@@ -13,7 +13,16 @@ from ..inference import ELBO, IWAE, Objective, seeded
 ENTRIES = 4_000_000  # particles x cells x genes held at a time: about 200 MB with what it needs
 SEED = 20_240_501  # evaluation draws the same noise for every run
 
+
 Batches = Iterable[Mapping[str, Tensor]]
+
+
+def withheld(batches: Batches) -> Iterator[dict[str, Tensor]]:
+    """The same minibatches without labels and targets: how a story is judged, and embeds."""
+    for batch in batches:
+        library = batch["library"]
+        label = torch.full_like(library[:, 0], -1, dtype=torch.int64)
+        yield {**batch, "label": label, "target": torch.full_like(library, math.nan)}
 
 
 @torch.no_grad()

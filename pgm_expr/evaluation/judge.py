@@ -14,6 +14,7 @@ from . import heldout
 from .baselines import fit_baseline
 from .counts import compare_counts
 from .expression import draw_posterior, draw_prior
+from .heldout import withheld
 from .probes import pca, probe
 
 COUNTS = "counts given library"
@@ -38,23 +39,24 @@ def judge(
     Metrics are numbers by name, in nats per cell where they are likelihoods. The table has one
     row a model: held-out log p, its difference to the story paired over cells with its standard
     error, and the probe's macro-F1. Figures that need labels are None without them.
+    Labels and targets are for baseline and probe: the story is told none, see `withheld`.
 
     `measure` is what the story's log p is a probability of. The baselines are about counts given
     the library, so beside another measure they are left out; detection is compared as 0 and 1.
     """
-    bounds = heldout.iwae(model, guide, test(), draws)
+    bounds = heldout.iwae(model, guide, withheld(test()), draws)
     fine, coarse = bounds[draws[1]], bounds[draws[0]]
     bound = objective(model, guide, cells=math.inf)
-    use = latent_use(bound, test())
+    use = latent_use(bound, withheld(test()))
     x_train, x_test = _counts(train(), measure), _counts(test(), measure)
     y_train, y_test = _labels(train()), _labels(test())
     probes = {}
     if labels:
-        latents = latent_use(bound, train()).loc, use.loc
+        latents = latent_use(bound, withheld(train())).loc, use.loc
         probes = _probes(latents, (x_train, x_test), (y_train, y_test))
     metrics = {
         "measure": measure,
-        "heldout_elbo": heldout.elbo(model, guide, test(), objective).mean().item(),
+        "heldout_elbo": heldout.elbo(model, guide, withheld(test()), objective).mean().item(),
         "heldout_iwae": coarse.mean().item(),
         "heldout_iwae_se": heldout.standard_error(coarse),
         f"heldout_iwae_{draws[1]}": fine.mean().item(),
@@ -100,8 +102,8 @@ def _draw_figures(
 ) -> dict[str, float]:
     """Gene statistics of draws at the held-out libraries: from the prior, and from q(z | x)."""
     with seeded(heldout.SEED):
-        from_prior = draw_prior(model, test()).cpu().numpy()
-        from_posterior = draw_posterior(model, guide, test()).cpu().numpy()
+        from_prior = draw_prior(model, withheld(test())).cpu().numpy()
+        from_posterior = draw_posterior(model, guide, withheld(test())).cpu().numpy()
     some = slice(None, None, -(-len(x_test) // len(x_train)))  # the floor needs as many real cells
     real = x_test[some].numpy(), x_train.numpy()
     figures = compare_counts(from_prior[some], *real)

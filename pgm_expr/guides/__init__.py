@@ -1,15 +1,31 @@
 """Guides: for each story of `models`, the page of the same name that says how to infer it."""
 
 from .bayesian_vae import BayesianVAEGuide
+from .classify import ClassifyGuide
 from .conditional_prior import ConditionalPriorGuide
 from .cvae import CVAEGuide
+from .hierarchical import HierarchicalGuide
+from .label import LabelGuide
+from .ladder import LadderGuide
 from .latent_library import LatentLibraryGuide
+from .linear import LinearVAEGuide
+from .mixture import MixtureOfVAEsGuide
+from .regress import RegressGuide
+from .shift import ShiftGuide
 from .vae import VAEGuide
 
 __all__ = [
     "BayesianVAEGuide",
     "CVAEGuide",
+    "ClassifyGuide",
     "ConditionalPriorGuide",
+    "HierarchicalGuide",
+    "LabelGuide",
+    "LadderGuide",
     "LatentLibraryGuide",
+    "RegressGuide",
+    "LinearVAEGuide",
+    "MixtureOfVAEsGuide",
+    "ShiftGuide",
     "VAEGuide",
 ]

@@ -2,6 +2,7 @@
 
 from .checkpoint import load_tensors, save_tensors, write_atomically
 from .collapse import LatentUse, PosteriorCollapse, latent_use
+from .enumerated import Enum
 from .fit import Plan, fit, score
 from .importance import IWAE, Renyi
 from .noise import seeded
@@ -13,6 +14,7 @@ from .tracing import call
 __all__ = [
     "CHECKPOINT",
     "ELBO",
+    "Enum",
     "NONFINITE",
     "IWAE",
     "LatentUse",

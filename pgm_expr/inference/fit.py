@@ -37,7 +37,8 @@ class Plan:
     validation bound, counted from the end of the warm-up, and the best epoch's weights are kept.
     Over the `warmup_epochs` beta rises linearly, or `cycles` times where that is not 0; with
     `warmup_epochs=0` it is constant.
-    `beta` and `free_bits` are those of `Objective.temper` and `Objective.free_bits`.
+    `beta` and `free_bits` are those of `Objective.temper` and `Objective.free_bits`; `supervision`
+    is the weight of a story's head, the sites that its model names in `supervised`.
     """
 
     epochs: int = 400
@@ -49,6 +50,7 @@ class Plan:
     patience: int = 40
     beta: float = 1.0
     free_bits: float = 0.0
+    supervision: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -86,6 +88,8 @@ def fit(
     skipped (steps with a non-finite gradient), seconds of training. Raises FloatingPointError
     with a post-mortem where a batch keeps giving non-finite numbers.
     """
+    for site in getattr(objective.model, "supervised", ()):
+        objective.weight(site, plan.supervision)
     objective.temper(plan.beta).free_bits(plan.free_bits).check(next(iter(batches(0))))
     optimizer = _optimizer(objective, plan)
     progress, checkpoint = Progress(), folder and folder / CHECKPOINT

@@ -1,5 +1,10 @@
 """The catalogue: modules whose call returns a distribution, one for each edge of a story."""
 
+from .gene_sets import GeneSetDecoder, GeneSetEvidence
+from .heads import ClassHead, ValueHead
+from .hierarchy import Lift, product
+from .known import Covariates, NormalByEffects, OneHot
+from .labels import Confusion
 from .likelihoods import (
     Detection,
     DirichletMultinomial,
@@ -16,16 +21,21 @@ from .posteriors import DiagonalNormal, FlowPosterior, LowRankNormal
 from .priors import (
     ConditionalNormal,
     FlowPrior,
+    KindsOfNormals,
     MixtureOfNormals,
     StandardNormal,
     VampPrior,
     WideNormal,
 )
+from .starts import centres
 from .values import Gaussian, GaussianMixture, LowRankGaussianMixture, RoundedGaussian
 
 __all__ = [
+    "ClassHead",
     "Composition",
     "ConditionalNormal",
+    "Confusion",
+    "Covariates",
     "Detection",
     "DiagonalNormal",
     "DirichletMultinomial",
@@ -33,6 +43,10 @@ __all__ = [
     "FlowPrior",
     "Gaussian",
     "GaussianMixture",
+    "GeneSetDecoder",
+    "GeneSetEvidence",
+    "KindsOfNormals",
+    "Lift",
     "LowRankGaussianMixture",
     "LowRankNormal",
     "Metadata",
@@ -41,11 +55,16 @@ __all__ = [
     "NegativeBinomialByBatch",
     "NegativeBinomialByCell",
     "NegativeBinomialMixture",
+    "NormalByEffects",
+    "OneHot",
     "PoissonCounts",
     "Rate",
     "RoundedGaussian",
     "StandardNormal",
+    "ValueHead",
     "VampPrior",
     "WideNormal",
     "ZeroInflatedNB",
+    "centres",
+    "product",
 ]

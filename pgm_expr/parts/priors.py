@@ -11,6 +11,7 @@ from torch.nn.functional import softplus
 
 from ..distributions.flow import Flow, spline_map
 
+ONE = math.log(math.expm1(1 - 1e-3))  # softplus(ONE) + 1e-3 = 1
 LOG_SCALE = math.log(50)  # how far a learned conditional scale may lie from 1
 
 
@@ -47,8 +48,7 @@ class MixtureOfNormals(nn.Module):
         super().__init__()
         self.logits = nn.Parameter(torch.zeros(components))
         self.loc = nn.Parameter(torch.randn(components, latent))
-        one = math.log(math.expm1(1 - 1e-3))  # softplus(one) + 1e-3 = 1
-        self.raw_scale = nn.Parameter(torch.full((components, latent), one))
+        self.raw_scale = nn.Parameter(torch.full((components, latent), ONE))
 
     def forward(self) -> dist.TorchDistribution:
         scale = softplus(self.raw_scale) + 1e-3  # (K, D)
@@ -76,12 +76,34 @@ class ConditionalNormal(nn.Module):
         return dist.Normal(self.loc(c), log_scale.exp()).to_event(1)
 
 
+class KindsOfNormals(nn.Module):
+    """p(z | y) = sum_m weight_ym Normal(loc_m, scale_m^2): kinds y weigh the same M modes.
+
+    call(y (...,) int64) -> batch shape (...,), event shape (D,). Cells of all kinds shape the
+    modes, so that a kind of few labels is no cloud of its own around those few. Starts like
+    `MixtureOfNormals`.
+    """
+
+    def __init__(self, labels: int, latent: int, modes: int = 20) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(labels, modes))
+        self.loc = nn.Parameter(torch.randn(modes, latent))
+        self.raw_scale = nn.Parameter(torch.full((modes, latent), ONE))
+
+    def forward(self, y: Tensor) -> dist.TorchDistribution:
+        weights = self.logits[y]  # (..., M)
+        components = dist.Normal(self.loc, softplus(self.raw_scale) + 1e-3).to_event(1)
+        return dist.MixtureSameFamily(
+            dist.Categorical(logits=weights), components.expand(weights.shape)
+        )
+
+
 class VampPrior(nn.Module):
     """p(z) = sum_k weight_k q(z | u_k): the guide's own posterior at K learned pseudo-cells u_k.
 
     call() -> event shape (D,). The pseudo-cells are log(1 + counts), kept above zero as |raw|,
-    whose slope never dies. They start as the counts of `examples` (M, G), cell k % M for the
-    k-th, or without examples near the composition `average` (G,) of the average cell.
+    whose slope never dies. They start as the counts of `examples` (M, G), evenly
+    spaced, or without examples near the composition `average` (G,) of the average cell.
 
     The guide is borrowed: its weights are trained through the prior but are not among the
     prior's parameters, so move it to another device along with the model, and copy both at once.
@@ -139,8 +161,8 @@ def _chosen(genes: int, examples: Tensor, number: int) -> Tensor:
             f"VampPrior, argument examples: shape {tuple(examples.shape)} where {genes} genes are "
             "modelled. Pass counts of the modelled genes only."
         )
-    rows = torch.arange(number, device=examples.device) % len(examples)
-    return examples[rows].log1p() + 0.01
+    rows = torch.arange(number, device=examples.device) * max(1, len(examples) // number)
+    return examples[rows % len(examples)].log1p() + 0.01
 
 
 def _invented(genes: int, average: Tensor | None, number: int) -> Tensor:

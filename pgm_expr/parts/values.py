@@ -52,7 +52,7 @@ def _offset(genes: int, mean: Tensor | None) -> Tensor:
 
 
 class Gaussian(nn.Module):
-    """x_g ~ Normal(mean_g + eta_g, sigma_g^2), sigma learned by gene.
+    """x_g ~ Normal(mean_g + eta_g, sigma_g^2), sigma learned by gene, or `isotropic`, one for all.
 
     call(eta (..., N, G), library (N, 1)) -> event shape (G,).
     """
@@ -60,10 +60,10 @@ class Gaussian(nn.Module):
     measure: ClassVar[str] = "values"
     takes: ClassVar[str] = "values"
 
-    def __init__(self, genes: int, mean: Tensor | None = None) -> None:
+    def __init__(self, genes: int, mean: Tensor | None = None, isotropic: bool = False) -> None:
         super().__init__()
         self.register_buffer("offset", _offset(genes, mean))  # (G,)
-        self.log_scale = nn.Parameter(torch.zeros(genes))  # (G,)
+        self.log_scale = nn.Parameter(torch.zeros(1 if isotropic else genes))  # (G,) or (1,)
 
     def forward(self, eta: Tensor, library: Tensor) -> TorchDistribution:
         return Normal(self.offset + eta, self.log_scale.exp()).to_event(1)

@@ -26,6 +26,13 @@ FROM_DATA = (
     "examples",  # (M, G) counts of some training cells
     "log_library",  # (2,) mean and standard deviation of log library over the training cells
 )
+GIVEN_BY = {  # the argument of `fit` by which the data give it
+    "batches": "batch_key",
+    "conditions": "categorical_covariate_keys or continuous_covariate_keys",
+    "labels": "labels_key",
+    "gene_sets": "gene_sets",
+    "perturbations": "perturbation_key",
+}
 HALVES = ("model", "guide")
 COUNTS = "counts given library"  # the measure of most likelihoods
 EMPTY = inspect.Parameter.empty
@@ -142,9 +149,10 @@ def _call(made: Callable, given: Mapping[str, object]) -> nn.Module:
     name, start = getattr(made, "__name__", repr(made)), places.of_method(made, "__init__")
     lacking = [p.name for p in _parameters(made).values() if _needed(p) and p.name not in given]
     if lacking:
+        wanted = ", ".join(GIVEN_BY.get(n, n) for n in lacking)
         raise ValueError(
             f"{places.at(start)}{name} needs {', '.join(lacking)}, which the data do not give. "
-            "Name the matching column when fitting, or give it a default."
+            f"Pass {wanted} when fitting, or give it a default."
         )
     try:
         return made(**given)

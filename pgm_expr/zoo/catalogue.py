@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from .. import guides, models, parts
-from ..inference import ELBO, IWAE, MeanField, Objective, Renyi, Trace
+from ..inference import ELBO, IWAE, Enum, MeanField, Objective, Renyi, Trace
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,18 @@ class Story:
 
 STORIES = {
     "vae": Story(models.VAE, guides.VAEGuide),
+    "linear": Story(models.LinearVAE, guides.LinearVAEGuide),
+    "mixture": Story(models.MixtureOfVAEs, guides.MixtureOfVAEsGuide),
     "latent_library": Story(models.LatentLibrary, guides.LatentLibraryGuide),
     "bayesian_vae": Story(models.BayesianVAE, guides.BayesianVAEGuide),
     "cvae": Story(models.CVAE, guides.CVAEGuide),
     "conditional_prior": Story(models.ConditionalPrior, guides.ConditionalPriorGuide),
+    "hierarchical": Story(models.Hierarchical, guides.HierarchicalGuide),
+    "ladder": Story(models.Ladder, guides.LadderGuide),
+    "label": Story(models.Label, guides.LabelGuide, Enum),
+    "classify": Story(models.Classify, guides.ClassifyGuide),
+    "shift": Story(models.Shift, guides.ShiftGuide),
+    "regress": Story(models.Regress, guides.RegressGuide),
 }
 
 PARTS: dict[str, dict[str, Callable[..., nn.Module]]] = {
@@ -69,6 +77,7 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
     "elbo": ELBO,
     "trace": Trace,
     "mean-field": MeanField,
+    "enum": Enum,  # enum-2: twice the weight of the classifier's own term
     "iwae": IWAE,  # iwae-10: with 10 particles
     "renyi": Renyi,  # renyi-0.5-10: alpha 0.5 with 10 particles
 }
@@ -76,6 +85,7 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
 PARTICLES = 10  # of importance-weighted objectives, where their name gives no number
 
 NO_KL = "no closed-form KL"
+UNTAUGHT = "its classifier learns from labels by the auxiliary term of enum alone"
 NO_AVERAGE = "importance weights hold no average KL that could be floored"
 # What does not go together, and why. Whoever refuses it says the same.
 REFUSED = {
@@ -86,6 +96,7 @@ REFUSED = {
     ("mean-field", "posterior=flow"): NO_KL,
     ("iwae", "free_bits"): NO_AVERAGE,
     ("renyi", "free_bits"): NO_AVERAGE,
+    **{(kind, "label"): UNTAUGHT for kind in OBJECTIVES if kind != "enum"},
 }
 
 
@@ -129,6 +140,7 @@ def refusal(
     kind = _read(objective)[0] if objective else next(usual, "")
     words = {kind, *(f"{name}={value}" for name, value in options.items())}
     words |= {"free_bits"} if free_bits else set()
+    words |= {name for name, known in STORIES.items() if known == story}
     for pair, why in REFUSED.items():
         if set(pair) <= words:
             return f"{pair[0]} does not go with {pair[1]}: {why}"

@@ -195,6 +195,68 @@ def test_a_story_of_ones_own(adata):
     del adata.obsm["X_pgm_own"]
 
 
+class BySets(VAE):
+    """A user's model that takes gene sets and perturbations."""
+
+    def __init__(self, genes, gene_sets, perturbations, average=None, latent=2):
+        super().__init__(genes, average, latent, len(gene_sets) + perturbations)
+        self.gene_sets = gene_sets
+
+
+def test_gene_sets_reach_a_story_when_fitted_and_when_loaded(adata, tmp_path):
+    """As (S, G) of zeros and ones; the width of the decoder counts sets and perturbations."""
+    story = Story(model=BySets, guide=VAEGuide)
+    sets = {"a": ["gene0", "gene3", "gene5"], "b": ["gene3", "gene4", "gene19", "none"]}
+    told = dict(gene_sets=sets, perturbation_key="type", control="type0")
+    run = fit(adata, story, **told | dict(hidden=8), out=tmp_path / "run")
+    expected = np.zeros((2, 20))
+    expected[0, [0, 3, 5]] = expected[1, [3, 4, 19]] = 1
+    again = pgm_expr.load(tmp_path / "run", story)
+    for each in (run, again):
+        assert np.array_equal(each.model.gene_sets, expected)
+        assert each.model.decode[0].out_features == 3
+    for missing, wanted in (("gene_sets", "gene_sets"), ("perturbation_key", "perturbation_key")):
+        less = {n: v for n, v in told.items() if n != missing and n != "control"}
+        with pytest.raises(ValueError, match=f"needs .*Pass {wanted} when fitting"):
+            fit(adata, story, **less)
+
+
+class Reader(VAEGuide):
+    """A guide that reads labels and targets: they move its answer."""
+
+    def forward(self, library, label=None, target=None, x=None):
+        moved = x + 50.0 * (label[:, None] + 1) + target.nan_to_num(0.0).abs()
+        super().forward(library, moved)
+
+
+class Told(VAE):
+    def forward(self, library, label=None, target=None, x=None):
+        return super().forward(library, x)
+
+
+@pytest.mark.parametrize("hidden_part", ["validation", "test"])
+def test_labels_and_targets_are_hidden_where_a_story_is_judged(adata, hidden_part):
+    """Other labels and targets of those cells: the same history, the same figures, the same z."""
+    told = adata.copy()
+    told.obs["growth"] = np.arange(60.0)
+    told.obs["type"] = told.obs["type"].astype(str)
+    first = fit(told, Story(model=Told, guide=Reader), labels_key="type", target_key="growth")
+    other = told.copy()
+    hidden = getattr(first.table.split, hidden_part)
+    types = other.obs["type"].to_numpy().copy()
+    types[hidden] = np.roll(types[hidden], 1)
+    growth = other.obs["growth"].to_numpy().copy()
+    growth[hidden] += 7
+    other.obs["type"], other.obs["growth"] = types, growth
+    second = fit(other, Story(model=Told, guide=Reader), labels_key="type", target_key="growth")
+    assert bounds(first) == bounds(second)
+    assert np.array_equal(first.embed(told), second.embed(other))
+    figures = [run.evaluate() for run in (first, second)]
+    about_labels = {"baseline_label_nb", "probe_macro_f1", "pca_probe_macro_f1", "table"}
+    for name in figures[0].keys() - about_labels - {"cells_per_second"}:
+        assert figures[0][name] == figures[1][name], name
+
+
 WRONG = {
     "story": (dict(story="vea"), ["'vea'", "'vae'"]),
     "option": (dict(latnt=3), ["'latnt'", "'latent'"]),
@@ -213,6 +275,11 @@ WRONG = {
     "split": (dict(split_key="donor"), ["'donor'"]),
     "keys": (dict(categorical_covariate_keys="batch"), ["categorical_covariate_keys", "list"]),
     "genes": (dict(n_top_genes=0), ["n_top_genes"]),
+    "perturbation": (dict(perturbation_key="guide"), ["'guide'"]),
+    "control": (dict(perturbation_key="type", control="typ0"), ["'typ0'", "'type0'"]),
+    "control alone": (dict(control="type0"), ["perturbation_key"]),
+    "target": (dict(target_key="type"), ["'type'", "numeric"]),
+    "gene sets": (dict(gene_sets={"a": ["Gene0"]}), ["'Gene0'", "'gene0'"]),
     "dropout": (dict(decoder_dropout=2.0), ["dropout"]),
     "no dropout": (dict(decoder_dropout=float("nan")), ["dropout"]),
     "data": (dict(data="pbmc68k_reducd"), ["pbmc68k_reduced"]),

@@ -196,7 +196,7 @@ def test_evaluate_takes_other_cells(run, quick):
     new = truth.to_anndata()
     new.obs_names = "new-" + new.obs_names
     metrics = run.evaluate(new)
-    batches = run._batches(run._query(new))
+    batches = run.unlabelled(run.query(new), np.arange(30))
     bounds = evaluation.iwae(run.model, run.guide, batches, (5,))[5]
     assert len(bounds) == 30 and metrics["heldout_iwae"] == pytest.approx(bounds.mean().item())
 

@@ -25,6 +25,13 @@ def noted(table):
     return json.loads(json.dumps(table.notes()))
 
 
+def few_labels(adata, known):
+    """The same cells, only those of the mask labelled."""
+    told = adata.copy()
+    told.obs["type"] = told.obs["type"].astype(object).where(known)
+    return told
+
+
 def put(adata, where, value):
     """Change counts in place."""
     dense = adata.X.toarray()
@@ -52,13 +59,6 @@ def test_the_average_cell_is_of_the_training_cells(adata):
     put(adata, (table.split.train, 0), 0)
     average = prepare(adata, COLUMNS).from_data()["average"]
     assert (average > 0).all() and average.sum() == pytest.approx(1)
-
-
-def test_libraries_of_the_training_cells_are_kept(adata):
-    table = prepare(adata, COLUMNS)
-    library = adata.X.toarray().sum(1)[table.split.train]
-    quantiles = table.notes()["library_quantiles"]
-    assert quantiles == pytest.approx(np.quantile(library, np.linspace(0, 1, 101)))
 
 
 def test_genes_are_chosen_before_the_library(adata):
@@ -132,3 +132,72 @@ def test_query_follows_the_genes_of_the_fit(adata):
 def test_an_unknown_split_key_is_named(adata):
     with pytest.raises(ValueError, match="split_key 'donor'.*type"):
         prepare(adata, COLUMNS, split_key="donor")
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["from the path", "passed again"])
+def test_few_labels_all_train(adata, tmp_path, given):
+    """Labelled validation cells move to training, and are found there again."""
+    plain = prepare(adata, Columns()).split
+    known = np.arange(60) % 3 == 0
+    known[plain.validation[:2]], known[plain.validation[2:]] = True, False
+    told = few_labels(adata, known)
+    told.write_h5ad(tmp_path / "cells.h5ad")
+    table = prepare(tmp_path / "cells.h5ad", Columns(labels_key="type"))
+    assert table.split.validation.tolist() == plain.validation[2:].tolist()
+    assert table.split.train.tolist() == [*plain.train, *plain.validation[:2]]
+    assert table.split.test.tolist() == plain.test.tolist()
+    again = reread(noted(table), told if given else None)
+    for part in ("train", "validation", "test"):
+        assert np.array_equal(getattr(table.split, part), getattr(again.split, part))
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_with_many_labels_validation_keeps_its_cells(adata, share):
+    """As where most cells are labelled: without these, next to none would be left."""
+    plain = prepare(adata, Columns()).split
+    known = np.arange(60) < share * 60
+    table = prepare(few_labels(adata, known), Columns(labels_key="type"))
+    assert table.split.validation.tolist() == plain.validation.tolist()
+    assert not table.source["few_labels"]
+
+
+def test_whole_groups_stay_whole_with_few_labels(adata):
+    adata.obs["donor"] = [f"d{n % 6}" for n in range(60)]
+    plain = prepare(adata, Columns(), split_key="donor").split
+    told = few_labels(adata, np.arange(60) % 3 == 0)
+    table = prepare(told, Columns(labels_key="type"), split_key="donor")
+    assert table.split.validation.tolist() == plain.validation.tolist()
+
+
+def test_perturbations_and_a_target_are_columns_of_minibatches(adata):
+    adata.obs["guide"] = ["ctrl", "a", "b", "a+b"] * 15
+    adata.obs["growth"] = np.where(np.arange(60) % 2, np.nan, np.arange(60.0))
+    columns = Columns(perturbation_key="guide", control="ctrl", target_key="growth")
+    table = prepare(adata, columns)
+    assert table.dims == {"genes": 20, "perturbations": 2}
+    batch = table.cells.rows(np.arange(4))
+    assert batch["perturbation"].tolist() == [[0, 0], [1, 0], [0, 1], [1, 1]]
+    assert batch["target"].isnan().tolist() == [[False], [True], [False], [True]]
+    assert reread(noted(table), adata).encoding == table.encoding
+
+
+SETS = {
+    "first": ["gene0", "gene1", "gene2", "elsewhere"],
+    "other": ["gene5", "gene2", "gene9", "gene7"],
+    "small": ["gene0", "gene1", "elsewhere"],
+}
+
+
+@pytest.mark.filterwarnings("ignore:1 of 3 gene sets have fewer")
+def test_gene_sets_hold_modelled_genes_in_memory_or_from_a_file(adata, tmp_path):
+    """A set of two modelled genes is left out."""
+    lines = ["\t".join([name, "about it", *genes]) for name, genes in SETS.items()]
+    (tmp_path / "sets.gmt").write_text("\n".join(lines) + "\n")
+    for given in (SETS, tmp_path / "sets.gmt", str(tmp_path / "sets.gmt")):
+        table = prepare(adata, COLUMNS, gene_sets=given)
+        assert {name: set(genes) for name, genes in table.gene_sets.items()} == {
+            "first": {"gene0", "gene1", "gene2"},
+            "other": {"gene5", "gene2", "gene9", "gene7"},
+        }
+        assert reread(noted(table), adata).gene_sets == table.gene_sets
+    assert prepare(adata, COLUMNS).notes()["gene_sets"] == {}

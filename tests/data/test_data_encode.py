@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pgm_expr.data import Columns, Encoding
+from pgm_expr.data import Columns, Encoding, labelled
 
 OBS = pd.DataFrame(
     {
@@ -122,6 +122,8 @@ def test_json_round_trip(encoding):
         ({"batch_key": "Plate"}, "plate"),
         ({"categorical_covariate_keys": ("doner",)}, "donor"),
         ({"continuous_covariate_keys": ("agee",)}, "age"),
+        ({"perturbation_key": "donr"}, "donor"),
+        ({"target_key": "agee"}, "age"),
     ],
 )
 def test_unknown_key_lists_and_guesses(columns, meant):
@@ -206,3 +208,101 @@ def test_unseen_label_counts_as_unlabelled(encoding):
     with pytest.warns(UserWarning, match="6 cells count as unlabelled.*'NK' at cell 'cell1'"):
         encoded = encoding.encode(query)
     np.testing.assert_array_equal(encoded["label"], [1, -1, -1, 0] * 3)
+
+
+SCREEN = pd.DataFrame(
+    {
+        "guide": ["ctrl", "KLF1", "SPI1+KLF1", "SPI1", "ctrl", "KLF1+ctrl"] * 2,
+        "growth": [1.0, 2.0, np.nan, 3.0, 4.0, 5.0] * 2,
+    },
+    index=[f"cell{i}" for i in range(12)],
+)
+GUIDE = dict(perturbation_key="guide", control="ctrl")
+
+
+def test_perturbations_are_the_singles_of_all_combinations():
+    """By hand: two singles in order of the alphabet; a control beside one adds nothing."""
+    encoding = learn(SCREEN, **GUIDE)
+    assert encoding.perturbations == ("KLF1", "SPI1")
+    assert encoding.dims() == {"perturbations": 2}
+    encoded = encoding.encode(SCREEN[:6])
+    expected = [[0, 0], [1, 0], [1, 1], [0, 1], [0, 0], [1, 0]]
+    np.testing.assert_array_equal(encoded["perturbation"], expected)
+    assert encoded["perturbation"].dtype == np.float32 and set(encoded) == {"perturbation"}
+
+
+def test_without_a_control_every_level_is_a_perturbation():
+    encoding = learn(SCREEN, perturbation_key="guide")
+    assert encoding.perturbations == ("KLF1", "SPI1", "ctrl")
+    rows = encoding.encode(SCREEN[4:6])["perturbation"]
+    np.testing.assert_array_equal(rows, [[0, 0, 1], [1, 0, 1]])
+
+
+def test_an_unseen_combination_of_seen_perturbations_is_fine():
+    singles = SCREEN[SCREEN["guide"] != "SPI1+KLF1"]
+    encoding = learn(singles, **GUIDE)
+    row = encoding.encode(SCREEN.loc[["cell2"]])["perturbation"]
+    np.testing.assert_array_equal(row, [[1, 1]])
+
+
+def test_an_unseen_single_perturbation_is_refused_by_name():
+    query = SCREEN.assign(guide=["ctrl", "KLF1", "SPI1+KLF2", *SCREEN["guide"][3:]])
+    message = refused(lambda: learn(SCREEN, **GUIDE).encode(query))
+    assert "obs column 'guide' holds 'SPI1+KLF2' at cell 'cell2'" in message
+    assert "not seen 'KLF2'. Known are 'KLF1', 'SPI1'. Did you mean 'KLF1'?" in message
+
+
+def test_a_missing_perturbation_names_the_first_cell():
+    query = SCREEN.assign(guide=SCREEN["guide"].where(SCREEN.index != "cell3"))
+    message = refused(lambda: learn(SCREEN, **GUIDE).encode(query))
+    assert "'guide' must name a perturbation for each cell: found 1 missing" in message
+    assert "first at cell 'cell3'" in message
+    gone = SCREEN.drop(columns="guide")
+    assert "no column 'guide'" in refused(lambda: learn(SCREEN, **GUIDE).encode(gone))
+
+
+def test_a_control_that_is_not_there():
+    message = refused(lambda: learn(SCREEN, perturbation_key="guide", control="control"))
+    assert "control 'control' is not in obs column 'guide'" in message
+    assert "Did you mean 'ctrl'?" in message
+    assert "needs perturbation_key" in refused(lambda: learn(SCREEN, control="ctrl"))
+    same = SCREEN.assign(guide="ctrl")
+    assert "found 'ctrl' in every cell" in refused(lambda: learn(same, **GUIDE))
+
+
+def test_a_target_is_standardised_by_the_training_cells():
+    """Of cells 0 to 3 the known values are 1, 2 and 3."""
+    encoding = learn(SCREEN, target_key="growth")
+    assert encoding.target == (2.0, pytest.approx(np.sqrt(2 / 3))) and encoding.dims() == {}
+    target = encoding.encode(SCREEN[:6])["target"]
+    expected = (np.array([1, 2, np.nan, 3, 4, 5]) - 2) / np.sqrt(2 / 3)
+    np.testing.assert_allclose(target, expected[:, None], rtol=1e-6)
+    assert target.dtype == np.float32
+    mean, sd = encoding.target
+    np.testing.assert_allclose(target[:, 0] * sd + mean, SCREEN["growth"][:6], rtol=1e-6)
+    assert "target" not in encoding.encode(SCREEN.drop(columns="growth"))
+
+
+def test_a_target_that_is_no_number_or_constant():
+    message = refused(lambda: learn(SCREEN, target_key="guide"))
+    assert "must be numeric: found 'ctrl' at cell 'cell0'" in message and "labels_key" in message
+    message = refused(lambda: learn(SCREEN, train=np.array([0, 6]), target_key="growth"))
+    assert "found only 1 in 2 cells. Leave it out of target_key" in message
+
+
+def test_perturbations_and_target_go_through_json():
+    encoding = learn(SCREEN, **GUIDE, target_key="growth")
+    stored = json.loads(json.dumps(encoding.to_json()))
+    assert Encoding.from_json(stored) == encoding
+    for key in ("perturbations", "target"):  # as an earlier version stored it
+        stored.pop(key)
+    for key in ("perturbation_key", "control", "target_key"):
+        stored["columns"].pop(key)
+    assert Encoding.from_json(stored) == learn(SCREEN)
+
+
+def test_which_cells_have_a_label():
+    expected = [True, True, False, True, False, True] * 2
+    columns = Columns(labels_key="cell_type", unlabeled_category="unknown")
+    np.testing.assert_array_equal(labelled(OBS, columns), expected)
+    np.testing.assert_array_equal(labelled(OBS, Columns(labels_key="plate")), [True] * 12)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pgm_expr.evaluation import elbo, heldout, iwae, standard_error
+from pgm_expr.evaluation import elbo, heldout, iwae, standard_error, withheld
 from pgm_expr.inference import IWAE, Trace
 
 REPEATS = 50
@@ -153,3 +153,15 @@ def pair_with_dropout(table):
 
 def test_standard_error_of_a_mean():
     assert standard_error(torch.tensor([1.0, 2.0, 6.0])) == pytest.approx(math.sqrt(7 / 3))
+
+
+def test_withheld_hides_labels_and_targets_alone():
+    """And says that they are not told where a batch has no such column."""
+    bare = {"x": torch.ones(2, 3), "library": torch.full((2, 1), 3.0)}
+    told = bare | {"label": torch.tensor([0, 2]), "target": torch.tensor([[0.5], [math.nan]])}
+    for batch in (bare, told):
+        (hidden,) = withheld([batch])
+        assert hidden["label"].tolist() == [-1, -1] and hidden["label"].dtype == torch.int64
+        assert hidden["target"].shape == (2, 1) and hidden["target"].isnan().all()
+        assert hidden["x"] is batch["x"] and hidden.keys() == told.keys()
+    assert told["label"].tolist() == [0, 2]

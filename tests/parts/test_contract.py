@@ -104,6 +104,7 @@ PARTS = {  # name: (how to build it, its arguments for cells or particles, event
     "DirichletMultinomial": (lambda: DirichletMultinomial(GENES, AVERAGE), decoded, GENES),
     "RoundedGaussian": (rounded_gaussian, decoded, GENES),
     "Gaussian": (lambda: Gaussian(GENES), decoded, GENES),
+    "Gaussian, isotropic": (lambda: Gaussian(GENES, isotropic=True), decoded, GENES),
     "GaussianMixture": (lambda: GaussianMixture(GENES), decoded, GENES),
     "LowRank": (lambda: LowRankGaussianMixture(GENES), decoded, GENES),
     "LowRank, no factors": (lambda: LowRankGaussianMixture(GENES, factors=0), decoded, GENES),

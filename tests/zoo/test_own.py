@@ -47,7 +47,9 @@ def adata():
 def loss(story):
     """Of a pair from one seed, on one minibatch."""
     torch.manual_seed(3)
-    pair = zoo.build(story, DIMS | FILLED | {"examples": torch.ones(100, 12)})
+    pair = zoo.build(
+        story, DIMS | FILLED | {"examples": torch.ones(100, 12), "gene_sets": torch.eye(4, 12)}
+    )
     x = torch.poisson(torch.full((7, 12), 4.0)) + 1
     batch = {
         "x": x,
@@ -55,6 +57,8 @@ def loss(story):
         "condition": torch.randn(7, 4),
         "batch": torch.arange(7) % 2,
         "label": torch.arange(7) % 3,
+        "perturbation": torch.eye(2)[torch.arange(7) % 2],
+        "target": torch.randn(7, 1),
     }
     return [list(half.state_dict()) for half in pair], story.objective(*pair, cells=7)(**batch)
 

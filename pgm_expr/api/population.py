@@ -1,0 +1,41 @@
+"""Whom a run draws: libraries and metadata of training cells, kept with it, and changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..data import Encoding, change
+from .table import Table
+
+ROWS = 1000  # training cells whose metadata are kept, with their libraries
+KINDS = {"batch": np.int64, "label": np.int64, "condition": np.float32, "perturbation": np.float32}
+
+
+def population(table: Table) -> dict[str, list]:
+    """Library and encoded metadata of up to `ROWS` training cells, as plain lists."""
+    rows = table.cells.rows(table.split.train[:ROWS])
+    kept = {"library": rows["library"][:, 0]} | {k: rows[k] for k in KINDS if k in rows}
+    return {key: value.cpu().numpy().round(4).tolist() for key, value in kept.items()}
+
+
+def draw_population(
+    notes: Mapping[str, Any], n: int, condition: Mapping[str, object], rng: np.random.Generator
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Libraries (n,) and encoded metadata of n cells: of those kept, changed to `condition`.
+
+    From cells that are of that condition, where there are any: they bring its libraries along.
+    """
+    kept = notes["population"]
+    library = np.asarray(kept["library"])
+    encoded = {k: np.asarray(kept[k], dtype) for k, dtype in KINDS.items() if k in kept}
+    encoding = Encoding.from_json(notes["encoding"])
+    changed = change(encoding, encoded, condition) if condition else encoded
+    same = np.ones(len(library), bool)
+    for key in encoded:
+        same &= (changed[key] == encoded[key]).reshape(len(library), -1).all(1)
+    among = np.flatnonzero(same) if same.any() else np.arange(len(library))
+    chosen = rng.choice(among, n)
+    return library[chosen], {key: value[chosen] for key, value in changed.items()}

@@ -1,0 +1,71 @@
+"""What a run says of cells beyond their state: probabilities of labels, and a number."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from .. import evaluation, zoo
+from ..data import Cells
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+    from .run import Run
+
+DRAWS = 25
+
+
+def predict_labels(run: Run, data: AnnData | str | Path, draws: int) -> pd.DataFrame:
+    """See `Run.predict_labels`."""
+    import pandas as pd
+
+    run.reread(data)
+    known, labels = run.table.cells, run.table.encoding.labels
+    if not labels:
+        raise ValueError("the run knows no labels to predict. Fit with labels_key.")
+    development = run.table.split.development
+    classifier = evaluation.fit_classifier(
+        _states(run, known, development, draws),
+        known.columns["label"][development],
+        classes=len(labels),
+        noise=run.notes["options"].get("noise", zoo.defaults(run.story).get("noise", 0.0)),
+    )
+    cells = run.query(data)
+    states = _states(run, cells, np.arange(len(cells)), draws)
+    table = pd.DataFrame(classifier.probabilities(states), cells.names, labels)
+    if hasattr(data, "obs"):
+        data.obs[f"{run.key[2:]}_label"] = pd.Categorical(table.idxmax(axis=1), labels)
+        data.obs[f"{run.key[2:]}_probability"] = table.max(axis=1).to_numpy()
+    return table
+
+
+def predict_target(run: Run, data: AnnData | str | Path, draws: int) -> pd.DataFrame:
+    """See `Run.predict_target`."""
+    import pandas as pd
+
+    head = getattr(run.model, "head", None)
+    moments = run.notes["encoding"].get("target")
+    if moments is None or head is None:
+        raise ValueError("the run has no target to predict. Fit regress with a target_key.")
+    cells, (mean, sd) = run.query(data), moments
+    states = _states(run, cells, np.arange(len(cells)), draws)
+    with torch.no_grad():
+        told = head(torch.as_tensor(states, device=run.device))
+        loc, variance = (moment[..., 0].cpu().numpy() for moment in (told.mean, told.variance))
+    spread = np.sqrt(loc.var(0) + variance.mean(0))
+    table = pd.DataFrame({"mean": mean + sd * loc.mean(0), "sd": sd * spread}, cells.names)
+    if hasattr(data, "obs"):
+        for name in table:
+            data.obs[f"{run.key[2:]}_target_{name}"] = table[name].to_numpy()
+    return table
+
+
+def _states(run: Run, cells: Cells, index: np.ndarray, draws: int) -> np.ndarray:
+    """Draws of the states of some cells, (S, N, D)."""
+    batches = run.unlabelled(cells, index)
+    return evaluation.draw_states(run.model, run.guide, batches, draws).cpu().numpy()

@@ -1,0 +1,77 @@
+r"""Top-down guide of models/hierarchical.py: the model's own priors, read with the counts.
+
+    k_n           = label_n where told, else softmax(guess(log(1 + x_n), c_n))
+    z_type_n      ~ p(z_type | label = k_n)                   what kind of cell
+    s_n, t_n      = Normal(loc(h_n), scale(h_n)^2)            of a state and a technical encoder
+    z_state_n     ~ s_n * p(z_state | condition_n), normed    what it is doing
+    z_technical_n ~ t_n * p(z_technical | batch_n), normed    how it was measured
+
+    site         kind    plate  event
+    z_type       latent  cells  (D,)
+    z_state      latent  cells  (D,)
+    z_technical  latent  cells  (D,)
+
+The priors are borrowed from the model; a guess may lie between its labels, and nothing else of a
+cell reaches z_type. c_n are condition and batch, told to all encoders so that they can correct
+for them. In training the guide hides labels by draws of its own, so either half may know one
+that the other does not: where only the model does, the cost of z_type teaches the guess.
+
+Sonderby et al., NeurIPS 2016, https://arxiv.org/abs/1602.02282
+"""
+
+from __future__ import annotations
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from ..nn import concat, features, mlp
+from ..parts import DiagonalNormal, product
+
+
+class HierarchicalGuide(nn.Module):
+    """q(z_type | x, label) q(z_state | x, condition) q(z_technical | x, batch)."""
+
+    def __init__(
+        self,
+        genes: int,
+        model: nn.Module,
+        labels: int,
+        conditions: int = 0,
+        batches: int = 0,
+        latent_state: int = 5,
+        latent_technical: int = 3,
+        hidden: int = 128,
+        encoder_dropout: float = 0.2,
+    ) -> None:
+        super().__init__()
+        self._borrowed = (model,)
+        inputs = genes + conditions + batches
+        self.guess = mlp(inputs, hidden, labels, dropout=encoder_dropout)
+        self.encode_state = features(inputs, hidden, dropout=encoder_dropout)
+        self.encode_technical = features(inputs, hidden, dropout=encoder_dropout)
+        self.state = DiagonalNormal(hidden, latent_state)
+        self.technical = DiagonalNormal(hidden, latent_technical)
+
+    def forward(
+        self,
+        library: Tensor,
+        label: Tensor | None = None,
+        condition: Tensor | None = None,
+        batch: Tensor | None = None,
+        x: Tensor | None = None,
+    ) -> None:
+        (model,) = self._borrowed
+        label = model.label(label, library)  # (N, K)
+        condition = model.condition(condition, library)  # (N, C)
+        batch = model.batch(batch, library)  # (N, B)
+        with pyro.plate("cells", len(library)):
+            told = concat(torch.log1p(x), condition, batch)  # (N, G + C + B)
+            guess = self.guess(told).softmax(-1)  # (N, K)
+            kind = torch.where(label.any(-1, keepdim=True), label, guess)  # (N, K)
+            pyro.sample("z_type", model.type_prior(kind))  # (N, D)
+            state = self.state(self.encode_state(told))
+            pyro.sample("z_state", product(state, model.state_prior(condition)))  # (N, D)
+            technical = self.technical(self.encode_technical(told))
+            prior = model.technical_prior(batch)
+            pyro.sample("z_technical", product(technical, prior))  # (N, D)

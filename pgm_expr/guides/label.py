@@ -1,0 +1,60 @@
+r"""Amortised guide of models/label.py: a kind of each cell, summed over, beside its state.
+
+    h_n = encode(log(1 + x_n))
+    y_n ~ Categorical(softmax(head(loc(h_n))) * confusion(label_n | .))    kind, summed over
+    z_n ~ Normal(loc(h_n), scale(h_n)^2)                                   state of cell n
+
+    site  kind    plate  event
+    y     latent  cells  ()
+    z     latent  cells  (D,)
+
+The classifier is linear in the state and learns from recorded labels alone, by the auxiliary
+term of the objective. It teaches the encoder nothing, which would know the few labelled cells by
+heart; labels reach the encoder through the states of their kind, p(z | y).
+
+Kingma et al., NeurIPS 2014, https://arxiv.org/abs/1406.5298
+"""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from ..nn import features
+from ..parts import ClassHead, Confusion, DiagonalNormal
+
+
+class LabelGuide(nn.Module):
+    """q(y | x, label) q(z | x); pass another `posterior` to swap the family of z."""
+
+    def __init__(
+        self,
+        genes: int,
+        labels: int,
+        latent: int = 10,
+        hidden: int = 128,
+        encoder_dropout: float = 0.2,
+        noise: float = 0.0,
+        posterior: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.encode = features(genes, hidden, dropout=encoder_dropout)
+        self.posterior = posterior or DiagonalNormal(hidden, latent)
+        self.head = ClassHead(latent, labels)
+        self.confusion = Confusion(labels, noise)
+
+    def classify(self, x: Tensor) -> Tensor:
+        """log q(label | x) as it would be recorded, (N, K)."""
+        return self.confusion.recorded(self._kinds(self.encode(torch.log1p(x))))
+
+    def forward(self, library: Tensor, label: Tensor, x: Tensor | None = None) -> None:
+        h = self.encode(torch.log1p(x))  # (N, H)
+        kinds = self._kinds(h).detach() + self.confusion.evidence(label)  # (N, K)
+        with pyro.plate("cells", len(library)):
+            pyro.sample("y", dist.Categorical(logits=kinds), infer={"enumerate": "parallel"})
+            pyro.sample("z", self.posterior(h))  # (N, D)
+
+    def _kinds(self, h: Tensor) -> Tensor:
+        return self.head(self.posterior.loc(h).detach()).logits

@@ -1,0 +1,56 @@
+r"""Top-down guide of models/ladder.py: evidence on the way up, states on the way down.
+
+    h_n = encode(log(1 + x_n))
+    e_n = Normal(A log(1 + x_n) + loc(h_n), scale(h_n)^2)  what counts say of pathways
+    k_n = climb(mean e_n, h_n)
+    z_n ~ Normal(loc(k_n), scale(k_n)^2)                   programs of cell n
+    y_n ~ e_n * p(y_n | z_n), normed                       activity of each pathway
+
+    site       kind    plate  event
+    z_program  latent  cells  (D,)
+    z_pathway  latent  cells  (S,)
+
+A_sg is 0 unless gene g belongs to set s. Given the programs, the pathways are the product of
+what the counts say and what the model's own p(y | z) expects, which is borrowed from it.
+
+Sonderby et al., NeurIPS 2016, https://arxiv.org/abs/1602.02282
+"""
+
+from __future__ import annotations
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from ..nn import concat, features
+from ..parts import DiagonalNormal, GeneSetEvidence, product
+
+
+class LadderGuide(nn.Module):
+    """q(z | x) q(y | x, z); pass another `posterior` to swap the family of z."""
+
+    def __init__(
+        self,
+        genes: int,
+        model: nn.Module,
+        latent: int = 5,
+        hidden: int = 128,
+        encoder_dropout: float = 0.2,
+        posterior: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self._borrowed = (model,)
+        belongs = model.decode.belongs  # (S, G)
+        self.encode = features(genes, hidden, dropout=encoder_dropout)
+        self.evidence = GeneSetEvidence(hidden, belongs)
+        self.climb = features(len(belongs) + hidden, hidden)
+        self.posterior = posterior or DiagonalNormal(hidden, latent)
+
+    def forward(self, library: Tensor, x: Tensor | None = None) -> None:
+        (model,) = self._borrowed
+        with pyro.plate("cells", len(library)):
+            h = self.encode(torch.log1p(x))  # (N, H)
+            told = self.evidence(h, torch.log1p(x))  # (N, S)
+            k = self.climb(concat(told.mean, h))  # (N, H)
+            z = pyro.sample("z_program", self.posterior(k))  # (N, D)
+            pyro.sample("z_pathway", product(told, model.lift(z)))  # (N, S)

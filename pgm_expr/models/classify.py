@@ -1,0 +1,59 @@
+r"""VAE whose states also tell a label, where one was recorded: a joint classifier.
+
+    z_n     ~ Normal(0, I_D)                                        state of cell n
+    label_n ~ Categorical(softmax(head(z_n)))                       where it was recorded
+    m_n     = library_n * softmax(log average + decode(z_n))        mean counts
+    x_ng    ~ NegativeBinomial(mean = m_ng, dispersion = theta_g)   counts
+
+    site   kind      plate  event
+    z      latent    cells  (D,)
+    label  observed  cells  ()
+    x      observed  cells  (G,)
+
+A label of -1 was not recorded. How much labels count beside counts is `supervision` of the
+training: 1 is the story as written, 0 the story `vae`, and more than 1 bends states to labels.
+
+Kingma et al., NeurIPS 2014, https://arxiv.org/abs/1406.5298
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pyro
+from pyro import poutine
+from torch import Tensor, nn
+
+from ..nn import mlp
+from ..parts import ClassHead, NegativeBinomial, StandardNormal
+
+
+class Classify(nn.Module):
+    """p(z) p(label | z) p(x | z, library); pass another `prior` or `likelihood` to swap."""
+
+    supervised: ClassVar[tuple[str, ...]] = ("label",)
+
+    def __init__(
+        self,
+        genes: int,
+        labels: int,
+        average: Tensor | None = None,
+        latent: int = 10,
+        hidden: int = 128,
+        decoder_dropout: float = 0.1,
+        prior: nn.Module | None = None,
+        likelihood: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.prior = prior or StandardNormal(latent)
+        self.decode = mlp(latent, hidden, genes, dropout=decoder_dropout)
+        self.likelihood = likelihood or NegativeBinomial(genes, average)
+        self.head = ClassHead(latent, labels)
+
+    def forward(self, library: Tensor, label: Tensor, x: Tensor | None = None) -> Tensor:
+        with pyro.plate("cells", len(library)):
+            z = pyro.sample("z", self.prior())  # (N, D)
+            with poutine.mask(mask=label >= 0):
+                pyro.sample("label", self.head(z), obs=label.clamp_min(0))  # (N,)
+            eta = self.decode(z)  # (N, G)
+            return pyro.sample("x", self.likelihood(eta, library), obs=x)  # (N, G)

@@ -1,0 +1,81 @@
+r"""Hierarchical VAE: type, state and technique of a cell, each with a prior of its own.
+
+    z_type_n      ~ Normal(loc(label_n), scale(label_n)^2)                what kind of cell
+    z_state_n     ~ Normal(loc(condition_n), scale(condition_n)^2)        what it is doing
+    z_technical_n ~ Normal(loc(batch_n), scale(batch_n)^2)                how it was measured
+    z_n           = (z_type_n, z_state_n, z_technical_n)
+    m_n           = library_n * softmax(log average + decode(z_n))        mean counts
+    x_ng          ~ NegativeBinomial(mean = m_ng, dispersion = theta_g)   counts
+
+    site         kind      plate  event
+    z_type       latent    cells  (D,)
+    z_state      latent    cells  (D,)
+    z_technical  latent    cells  (D,)
+    x            observed  cells  (G,)
+
+What is known of a cell is in its prior, so a latent that holds it costs nothing where it belongs
+and nats elsewhere. A cell without a label has a prior of its own, learned from unlabelled cells
+and, in training, from a share `label_dropout` of the others, as if they were unlabelled: the
+bound is one on log p(x | what was told).
+
+Sonderby et al., NeurIPS 2016, https://arxiv.org/abs/1602.02282
+"""
+
+from __future__ import annotations
+
+import pyro
+from torch import Tensor, nn
+
+from ..nn import concat, mlp
+from ..parts import Covariates, NegativeBinomial, NormalByEffects, OneHot
+
+
+class Hierarchical(nn.Module):
+    """p(z_type | label) p(z_state | condition) p(z_technical | batch) p(x | z, library).
+
+    Pass another `likelihood` to swap that edge.
+    """
+
+    def __init__(
+        self,
+        genes: int,
+        labels: int,
+        conditions: int = 0,
+        batches: int = 0,
+        average: Tensor | None = None,
+        latent_type: int = 5,
+        latent_state: int = 5,
+        latent_technical: int = 3,
+        hidden: int = 128,
+        decoder_dropout: float = 0.1,
+        label_dropout: float = 0.5,
+        likelihood: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.label = OneHot(labels, label_dropout)
+        self.condition = Covariates(conditions)
+        self.batch = OneHot(batches)
+        self.type_prior = NormalByEffects(labels, latent_type)
+        self.state_prior = NormalByEffects(conditions, latent_state)
+        self.technical_prior = NormalByEffects(batches, latent_technical)
+        latent = latent_type + latent_state + latent_technical
+        self.decode = mlp(latent, hidden, genes, dropout=decoder_dropout)
+        self.likelihood = likelihood or NegativeBinomial(genes, average)
+
+    def forward(
+        self,
+        library: Tensor,
+        label: Tensor | None = None,
+        condition: Tensor | None = None,
+        batch: Tensor | None = None,
+        x: Tensor | None = None,
+    ) -> Tensor:
+        label = self.label(label, library)  # (N, K)
+        condition = self.condition(condition, library)  # (N, C)
+        batch = self.batch(batch, library)  # (N, B)
+        with pyro.plate("cells", len(library)):
+            z_type = pyro.sample("z_type", self.type_prior(label))  # (N, D)
+            z_state = pyro.sample("z_state", self.state_prior(condition))  # (N, D)
+            z_technical = pyro.sample("z_technical", self.technical_prior(batch))  # (N, D)
+            eta = self.decode(concat(z_type, z_state, z_technical))  # (N, G)
+            return pyro.sample("x", self.likelihood(eta, library), obs=x)  # (N, G)
