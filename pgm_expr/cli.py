@@ -14,6 +14,7 @@ from rich.console import Console
 
 from . import api, report
 from .cli_options import (
+    Conditions,
     Data,
     Device,
     Names,
@@ -21,6 +22,11 @@ from .cli_options import (
     Options,
     OwnStory,
     RunPath,
+    as_typed,
+    levels_of,
+    list_of,
+    numbers_of,
+    options_of,
     tells_of_data,
 )
 
@@ -125,7 +131,7 @@ def fit(
         out=out_folder,
         overwrite=overwrite,
         **told,
-        **_given(epochs=epochs, seed=seed, split_seed=split_seed, **_options(options or [])),
+        **_given(epochs=epochs, seed=seed, split_seed=split_seed, **options_of(options or [])),
     )
     _print_fit(run, out_folder)
     out.print(f"Next: pgm-expr evaluate {out_folder}")
@@ -158,12 +164,81 @@ def embed(
     device: Device = "auto",
 ) -> None:
     """Write the data with the latent state of each cell in obsm."""
-    api.check_h5ad(out_file)
+    api.check_out(out_file)
     run = api.load(run_folder, story, device=device)
     adata = api.load_dataset(file)
     latent = run.embed(adata)
     api.write_h5ad(adata, out_file)
     out.print(f"Wrote {out_file}: obsm['{run.key}'], {latent.shape[0]} cells x {latent.shape[1]}.")
+
+
+@app.command()
+def predict(
+    run_folder: RunPath,
+    file: Data,
+    out_file: Annotated[Path, typer.Option("--out", help="A .csv or .h5ad file to write.")],
+    story: OwnStory = None,
+    device: Device = "auto",
+) -> None:
+    """Say how likely each label is of each cell, or which number: .csv a table, .h5ad in obs."""
+    api.check_out(out_file, ".csv", ".h5ad")
+    run = api.load(run_folder, story, device=device)
+    adata = api.load_dataset(file)
+    table = api.predict(run, adata)
+    if out_file.suffix == ".csv":
+        api.write_atomically(
+            out_file, table.to_csv(index_label="cell", float_format="%.6g").encode()
+        )
+    else:
+        api.write_h5ad(adata, out_file)
+    out.print(f"Wrote {out_file}: {report.prediction_line(table, run.encoding.labels)}")
+
+
+@app.command()
+def sample(
+    run_folder: RunPath,
+    out_file: Annotated[Path, typer.Option("--out", help="An .h5ad file to write.")],
+    n: Annotated[int, typer.Option("--n", min=1, help="So many cells.")] = 1000,
+    condition: Conditions = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    story: OwnStory = None,
+    device: Device = "auto",
+) -> None:
+    """Draw new cells from the story, without any cell given: counts in X."""
+    api.check_out(out_file)
+    run = api.load(run_folder, story, device=device)
+    drawn = run.sample(n, condition=levels_of(condition or []), seed=seed)
+    api.write_h5ad(drawn, out_file)
+    out.print(
+        f"Wrote {out_file}: {drawn.n_obs} drawn cells x {drawn.n_vars} genes"
+        f"{_where(condition)}; median total {drawn.obs['library'].median():,.0f}."
+    )
+
+
+@app.command()
+def express(
+    run_folder: RunPath,
+    file: Data,
+    out_file: Annotated[Path, typer.Option("--out", help="An .h5ad file to write.")],
+    condition: Conditions = None,
+    library: Annotated[float, typer.Option(help="Total counts that all cells are at.")] = 1e4,
+    story: OwnStory = None,
+    device: Device = "auto",
+) -> None:
+    """Write what the cells would express, all set to the conditions: a layer of expected counts.
+
+    In the genes of the run. Those that DATA lack are filled: zero in X, expected in the layer.
+    """
+    api.check_out(out_file)
+    run = api.load(run_folder, story, device=device)
+    levels = levels_of(condition or [])
+    found = api.express(run, api.load_dataset(file), condition=levels, library=library)
+    api.write_h5ad(found, out_file)
+    (layer,) = found.layers
+    out.print(
+        f"Wrote {out_file}: layers['{layer}'], {found.n_obs} cells x {found.n_vars} genes"
+        f"{_where(condition)} at library {library:,g}."
+    )
 
 
 @app.command()
@@ -190,13 +265,13 @@ def compare(
     """Fit every combination to the same cells and rank them; repeated, it goes on where it was."""
     done = api.compare(
         file,
-        _list(stories),
+        list_of(stories),
         out=out_folder,
-        objectives=_list(objectives),
-        betas=_numbers("--betas", betas),
-        likelihoods=_list(likelihoods),
-        priors=_list(priors),
-        posteriors=_list(posteriors),
+        objectives=list_of(objectives),
+        betas=numbers_of("--betas", betas),
+        likelihoods=list_of(likelihoods),
+        priors=list_of(priors),
+        posteriors=list_of(posteriors),
         seeds=seeds,
         draws=draws,
         jobs=jobs,
@@ -204,7 +279,7 @@ def compare(
         overwrite=overwrite,
         split_seed=split_seed,
         **told,
-        **_given(epochs=epochs, **_options(options or [])),
+        **_given(epochs=epochs, **options_of(options or [])),
     )
     out.print(report.comparison_page(done.rows, done.zero_inflation, done.draws))
     out.print(f"Written to {out_folder}: comparison.csv, comparison.json, comparison.png.")
@@ -237,7 +312,7 @@ def _sentence(error: Exception) -> str:
     if hasattr(error, "format_message"):
         return error.format_message()
     if isinstance(error, (ValueError, OSError, FloatingPointError)):
-        return str(error)
+        return as_typed(str(error))
     return f"unexpected {type(error).__name__}: {error} (--debug shows where)"
 
 
@@ -246,43 +321,15 @@ def _plain(message: str) -> str:
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    err.print(f"[yellow]warning:[/] {_plain(str(message))}")
+    err.print(f"[yellow]warning:[/] {_plain(as_typed(str(message)))}")
 
 
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _list(names: str) -> list[str]:
-    """`nb,zinb` as ["nb", "zinb"]."""
-    return [name.strip() for name in names.split(",") if name.strip()]
-
-
-def _numbers(option: str, text: str) -> list[float]:
-    try:
-        return [float(part) for part in _list(text)]
-    except ValueError:
-        raise ValueError(f"{option} {text}: expected numbers, such as {option} 0.5,1,4.") from None
-
-
-def _options(pairs: list[str]) -> dict[str, Any]:
-    """`["latent=20"]` as `{"latent": 20}`; numbers where they read as such."""
-    split = [pair.partition("=") for pair in pairs]
-    for pair, (name, equals, _) in zip(pairs, split, strict=True):
-        if not (name and equals):
-            raise ValueError(f"--set {pair}: expected NAME=VALUE, such as --set latent=20.")
-    return {name: _value(text) for name, _, text in split}
-
-
-def _value(text: str) -> bool | int | float | str:
-    if text in ("True", "False"):
-        return text == "True"
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+def _where(condition: list[str] | None) -> str:
+    return f" with {', '.join(condition)}" if condition else ""
 
 
 def _print_fit(run: api.Run, folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,6 +44,21 @@ MinCells = Annotated[int, typer.Option(min=0, help="Keep genes seen in so many c
 TopGenes = Annotated[
     int | None, typer.Option(min=1, help="Keep so many highly variable genes (seurat_v3).")
 ]
+TYPED = {  # arguments of the API as options
+    "categorical_covariate_keys": "--categorical",
+    "continuous_covariate_keys": "--continuous",
+    **{
+        name: f"--{name.replace('_', '-')}"
+        for name in (
+            "labels_key batch_key unlabeled_category perturbation_key target_key gene_sets "
+            "split_key min_cells n_top_genes"
+        ).split()
+    },
+}
+Conditions = Annotated[
+    list[str] | None,
+    typer.Option("--condition", metavar="COLUMN=LEVEL", help="Set it for all cells; repeatable."),
+]
 Options = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Option of story or training."),
@@ -80,6 +96,55 @@ def of_data(
         "min_cells": min_cells,
         "n_top_genes": n_top_genes,
     }
+
+
+def list_of(names: str) -> list[str]:
+    """`nb,zinb` as ["nb", "zinb"]."""
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def numbers_of(option: str, text: str) -> list[float]:
+    try:
+        return [float(part) for part in list_of(text)]
+    except ValueError:
+        raise ValueError(f"{option} {text}: expected numbers, such as {option} 0.5,1,4.") from None
+
+
+def options_of(pairs: list[str]) -> dict[str, Any]:
+    """`["latent=20"]` as `{"latent": 20}`; numbers where they read as such."""
+    return {name: _value(text) for name, text in _pairs("--set", pairs, "latent=20").items()}
+
+
+def levels_of(pairs: list[str]) -> dict[str, str]:
+    """`["dose=80"]` as `{"dose": "80"}`: what was fitted says whether that is a number."""
+    return _pairs("--condition", pairs, "batch=b1")
+
+
+def _pairs(option: str, pairs: list[str], example: str) -> dict[str, str]:
+    split = [pair.partition("=") for pair in pairs]
+    for pair, (name, _, text) in zip(pairs, split, strict=True):
+        if not (name and text):
+            raise ValueError(f"{option} {pair}: expected NAME=VALUE, such as {option} {example}.")
+    found = {name: text for name, _, text in split}
+    if len(found) < len(pairs):
+        raise ValueError(f"{option} {' '.join(pairs)}: a name is given twice. Name each once.")
+    return found
+
+
+def _value(text: str) -> bool | int | float | str:
+    if text in ("True", "False"):
+        return text == "True"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def as_typed(message: str) -> str:
+    """A message of the API with its arguments as the command line names them."""
+    return re.sub(r"(?<![\w'/-])(\w+_\w+)\b", lambda found: TYPED.get(found[1], found[1]), message)
 
 
 def tells_of_data(command: Callable[..., None]) -> Callable[..., None]:

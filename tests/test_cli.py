@@ -128,7 +128,7 @@ TYPED = {
         "fit {d} --out {n} --perturbation-key type --control typ0",
         ["typ0", "type0"],
     ),
-    "control-alone": ("fit {d} --out {n} --control type0", ["perturbation_key"]),
+    "control-alone": ("fit {d} --out {n} --control type0", ["--perturbation-key"]),
     "word-target": ("fit {d} --out {n} --target-key type", ["type", "numeric"]),
     "no-gene-sets": ("fit {d} --out {n} --gene-sets {f}/none.gmt", ["none.gmt"]),
     "unknown-story": ("fit {d} --out {n} --story vea", ["vea", "vae"]),

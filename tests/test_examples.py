@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-HOME = "pgm_expr pgm_expr.guides pgm_expr.models pgm_expr.nn pgm_expr.parts pgm_expr.simulate"
+HOME = (
+    "pgm_expr pgm_expr.data pgm_expr.evaluation pgm_expr.guides pgm_expr.models pgm_expr.nn "
+    "pgm_expr.parts pgm_expr.simulate"
+)
 NUMBER = re.compile(r"-?\d+\.\d+")
 
 ROWS = {  # the names of the lines that hold figures
@@ -24,6 +27,8 @@ ROWS = {  # the names of the lines that hold figures
     ],
     "dispersion_by_batch": ["vae", "by batch"],
     "hierarchical_latents": ["z_type", "z_state", "z_technical"],
+    "batch_correction": ["vae", "cvae"],
+    "few_labels": ["label with noise", "regression on PCA", *(f"type{i}" for i in range(5))],
     "gene_programs": ["pathways of one program", "pathways of two programs"],
 }
 
@@ -33,6 +38,8 @@ SAYS = dict.fromkeys(ROWS, r"heldout_elbo +heldout_iwae_4k +diff +dse +tie") | {
     "break_and_cure": r"^  (posterior collapse: KL is|the latent space is in use)",
     "dispersion_by_batch": r"less noisy by a factor of \d+\.\d+ .* the truth is 4$",
     "hierarchical_latents": r"^latent +type +condition +batch$",
+    "batch_correction": r"^cvae, cells set to the other batch: r = -?\d\.\d+ with the truth$",
+    "few_labels": r"^held-out cells +macro-F1 +right +confidence +error$",
     "gene_programs": r"^activities found against planted ones   median r \d\.\d+$",
 }
 

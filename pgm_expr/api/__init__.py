@@ -5,10 +5,12 @@ from ..inference import PosteriorCollapse, write_atomically
 from ..zoo import OBJECTIVES, PARTS, REFUSED, STORIES, story
 from ..zoo import new as new_story
 from .compare import Comparison, compare
+from .express import express
 from .fit import fit
 from .folder import RunFolder
-from .h5ad import check_h5ad, write_h5ad
+from .h5ad import check_out, write_h5ad
 from .load import load
+from .predict import predict
 from .run import Run
 from .table import Table, prepare
 
@@ -22,13 +24,15 @@ __all__ = [
     "Run",
     "RunFolder",
     "Table",
-    "check_h5ad",
+    "check_out",
     "compare",
     "describe",
+    "express",
     "fit",
     "load",
     "load_dataset",
     "new_story",
+    "predict",
     "prepare",
     "story",
     "write_atomically",

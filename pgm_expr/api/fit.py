@@ -154,6 +154,7 @@ def fit_table(
     why = zoo.refusal(spec, objective, options, plan.free_bits)
     if why:
         raise ValueError(f"{why}. Choose another objective, or leave out the other.")
+    zoo.check_told(spec, table.cells.columns)
     notes = {
         "story": name,
         "own": spec.own,

@@ -1,4 +1,4 @@
-"""Writing AnnData files whole."""
+"""Writing files of cells whole."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-def check_h5ad(path: Path) -> None:
-    """ValueError where `path` is no place for an .h5ad file; asked before any work is done."""
-    if path.suffix != ".h5ad":
-        raise ValueError(f"'{path}' must end in .h5ad: got '{path.suffix}'. Rename it.")
+def check_out(path: Path, *suffixes: str) -> None:
+    """ValueError where `path` is no place for a file of such a suffix, .h5ad where none is
+    named; asked before any work is done."""
+    suffixes = suffixes or (".h5ad",)
+    if path.suffix not in suffixes:
+        wanted = " or ".join(suffixes)
+        raise ValueError(f"'{path}' must end in {wanted}: got '{path.suffix}'. Rename it.")
     if not path.resolve().parent.is_dir():
         raise ValueError(f"'{path}': no folder {path.parent}. Make it first.")
 

@@ -21,6 +21,15 @@ def population(table: Table) -> dict[str, list]:
     return {key: value.cpu().numpy().round(4).tolist() for key, value in kept.items()}
 
 
+def kept_cells(
+    notes: Mapping[str, Any], most: int = ROWS
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Libraries and encoded metadata of the cells kept with a run, `most` of them at most."""
+    kept = {key: value[:most] for key, value in notes["population"].items()}
+    encoded = {k: np.asarray(kept[k], dtype) for k, dtype in KINDS.items() if k in kept}
+    return np.asarray(kept["library"]), encoded
+
+
 def draw_population(
     notes: Mapping[str, Any], n: int, condition: Mapping[str, object], rng: np.random.Generator
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -28,9 +37,7 @@ def draw_population(
 
     From cells that are of that condition, where there are any: they bring its libraries along.
     """
-    kept = notes["population"]
-    library = np.asarray(kept["library"])
-    encoded = {k: np.asarray(kept[k], dtype) for k, dtype in KINDS.items() if k in kept}
+    library, encoded = kept_cells(notes)
     encoding = Encoding.from_json(notes["encoding"])
     changed = change(encoding, encoded, condition) if condition else encoded
     same = np.ones(len(library), bool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,11 +49,9 @@ def predict_target(run: Run, data: AnnData | str | Path, draws: int) -> pd.DataF
     """See `Run.predict_target`."""
     import pandas as pd
 
-    head = getattr(run.model, "head", None)
-    moments = run.notes["encoding"].get("target")
-    if moments is None or head is None:
+    if not knows_target(run):
         raise ValueError("the run has no target to predict. Fit regress with a target_key.")
-    cells, (mean, sd) = run.query(data), moments
+    head, cells, (mean, sd) = run.model.head, run.query(data), run.encoding.target
     states = _states(run, cells, np.arange(len(cells)), draws)
     with torch.no_grad():
         told = head(torch.as_tensor(states, device=run.device))
@@ -63,6 +62,28 @@ def predict_target(run: Run, data: AnnData | str | Path, draws: int) -> pd.DataF
         for name in table:
             data.obs[f"{run.key[2:]}_target_{name}"] = table[name].to_numpy()
     return table
+
+
+def predict(run: Run, data: AnnData, draws: int = DRAWS) -> pd.DataFrame:
+    """All that the run can say of the cells: p(label | x), then mean and sd of the target.
+
+    obs gets it too. ValueError where the run knows neither labels nor a target.
+    """
+    import pandas as pd
+
+    tables = [predict_labels(run, data, draws)] if run.encoding.labels else []
+    tables += [predict_target(run, data, draws)] if knows_target(run) else []
+    if not tables:
+        raise ValueError(
+            "the run knows nothing to predict. Fit with labels_key, or regress with target_key."
+        )
+    return pd.concat(tables, axis=1)
+
+
+def knows_target(run: Run) -> bool:
+    """Whether the story has a head for a number, and the data had one."""
+    about = inspect.signature(run.model.forward).parameters
+    return "target" in about and hasattr(run.model, "head") and run.encoding.target is not None
 
 
 def _states(run: Run, cells: Cells, index: np.ndarray, draws: int) -> np.ndarray:

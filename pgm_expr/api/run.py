@@ -26,6 +26,7 @@ from ..inference import (
 )
 from ..zoo import Story
 from .folder import METRICS, MODEL, STORY, RunFolder
+from .heard import check_drawn, check_expressed
 from .population import draw_population
 from .predict import DRAWS, predict_labels, predict_target
 from .table import Table, query, reread
@@ -80,22 +81,12 @@ class Run:
         `condition` sets columns of obs to one level for all cells after their states are
         inferred as they are: `{"protocol": "Drop-seq"}` is what they would express, the model
         says, had all been measured so. ValueError for columns and levels that the fit does not
-        know.
+        know, and for a column that makes no difference once the state is known.
         """
         cells = self.query(data)
+        check_expressed(self, cells, condition or {})
         at = change(self.encoding, cells.columns, condition or {})
-        return (
-            evaluation.normalized_expression(
-                self.model,
-                self.guide,
-                self.unlabelled(cells, np.arange(len(cells))),
-                at={key: torch.as_tensor(value, device=self.device) for key, value in at.items()},
-                library=library,
-                draws=draws,
-            )
-            .cpu()
-            .numpy()
-        )
+        return self.expected(cells, np.arange(len(cells)), at, library=library, draws=draws)
 
     def sample(
         self,
@@ -110,21 +101,17 @@ class Run:
         Libraries and metadata are those of training cells; `condition` sets columns of obs to one
         level, in any combination of levels that the fit has seen, and libraries are then those
         of such cells, where there are any. `library` (n,) fixes the totals expected. ValueError
-        for columns and levels that the fit does not know.
+        for columns and levels that the fit does not know, and for a column that the story's
+        cells do not depend on.
         """
         from anndata import AnnData
         from scipy.sparse import csr_matrix
 
+        check_drawn(self, condition or {})
         totals, told = draw_population(self.notes, n, condition or {}, np.random.default_rng(seed))
-        rows = {"library": totals if library is None else np.asarray(library)} | told
-        cells = {k: torch.as_tensor(v, device=self.device) for k, v in rows.items()}
-        cells["library"] = cells["library"].float().view(n, 1)
-        parts = zip(*(value.split(SWEEP) for value in cells.values()), strict=True)
-        with seeded(seed):
-            batches = (dict(zip(cells, part, strict=True)) for part in parts)
-            x = evaluation.draw_prior(self.model, batches).cpu().numpy()
-        drawn = AnnData(csr_matrix(x.astype(np.int32)))
-        drawn.var_names, drawn.obs["library"] = self.notes["genes"], rows["library"]
+        totals = totals if library is None else np.asarray(library)
+        drawn = AnnData(csr_matrix(self.draw(totals, told, seed).astype(np.int32)))
+        drawn.var_names, drawn.obs["library"] = self.notes["genes"], totals
         for name, level in (condition or {}).items():
             drawn.obs[name] = level
         return drawn
@@ -258,6 +245,37 @@ class Run:
                 stacklevel=3,
             )
         return cells, np.arange(len(cells))
+
+    def draw(self, library: np.ndarray, told: Mapping[str, np.ndarray], seed: int) -> np.ndarray:
+        """New counts (n, G) of cells of these libraries (n,) and encoded metadata."""
+        nothing = np.full((len(library), 1), np.nan, np.float32)  # told of a target
+        rows = {"library": library, "target": nothing} | told
+        cells = {k: torch.as_tensor(v, device=self.device) for k, v in rows.items()}
+        cells["library"] = cells["library"].float().view(-1, 1)
+        parts = zip(*(value.split(SWEEP) for value in cells.values()), strict=True)
+        with seeded(seed):
+            batches = (dict(zip(cells, part, strict=True)) for part in parts)
+            return evaluation.draw_prior(self.model, batches).cpu().numpy()
+
+    def expected(
+        self,
+        cells: Cells,
+        index: np.ndarray,
+        at: Mapping[str, np.ndarray],
+        *,
+        library: float,
+        draws: int,
+    ) -> np.ndarray:
+        """Expected counts (n, G) of some cells, the encoded metadata of all N set to `at`."""
+        found = evaluation.normalized_expression(
+            self.model,
+            self.guide,
+            self.unlabelled(cells, index),
+            at={key: torch.as_tensor(value, device=self.device) for key, value in at.items()},
+            library=library,
+            draws=draws,
+        )
+        return found.cpu().numpy()
 
     def query(self, data: AnnData | str | Path) -> Cells:
         """Cells of any data in the genes and levels of the fit."""

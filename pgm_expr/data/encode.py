@@ -186,7 +186,7 @@ class Encoding:
         check_key(obs, key)
         codes, found = pd.factorize(obs[key])
         refuse_missing(obs, key, codes, "perturbation")
-        received = [_parts(text_of(level), self.columns.control) for level in found]
+        received = [parts_of(text_of(level), self.columns.control) for level in found]
         _refuse_unseen(obs, key, codes, received, self.perturbations)
         table = [[single in parts for single in self.perturbations] for parts in received]
         return np.array(table, dtype=np.float32)[codes]
@@ -272,7 +272,7 @@ def _singles(obs: pd.DataFrame, columns: Columns) -> tuple[str, ...]:
             f"control {control!r} is not in obs column {key!r}, which holds {listing(levels)}."
             f"{near(control, levels)} Name its level for cells without a perturbation."
         )
-    singles = tuple(sorted({part for level in levels for part in _parts(level, control)}))
+    singles = tuple(sorted({part for level in levels for part in parts_of(level, control)}))
     if not singles:
         raise ValueError(
             f"obs column {key!r} must hold perturbations: found {control!r} in every cell. "
@@ -281,7 +281,7 @@ def _singles(obs: pd.DataFrame, columns: Columns) -> tuple[str, ...]:
     return singles
 
 
-def _parts(level: str, control: str | None) -> tuple[str, ...]:
+def parts_of(level: str, control: str | None) -> tuple[str, ...]:
     """The perturbations of `A+B`; none of the control, and of `A+control` A alone."""
     parts = () if level == control else level.split("+")
     return tuple(part.strip() for part in parts if part.strip() != control)

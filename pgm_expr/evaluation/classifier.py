@@ -4,17 +4,21 @@ r"""Which label a cell has, and how sure that is: a calibrated classifier of lat
     p(label | y) = 1 - noise for y itself, the rest shared by the others
 
 The logits are linear in z, fitted to the mean of each labelled cell's draws. Dimensions are scaled
-by all draws together, so that one which holds nothing of any cell is not blown up. Penalty and
-temperature are chosen by cross-fitting: each labelled cell is judged by a classifier that was
-fitted without it, by log p(label | x). Few labels can be separated without error almost
-anywhere, so the error on the cells it was fitted to says nothing of either.
+by all draws together, so that one which holds nothing of any cell is not blown up. Penalty,
+temperature, and whether to average over draws or to take their mean as the state, are chosen by
+cross-fitting: each labelled cell is judged by a classifier that was fitted without it, by
+log p(label | x). Few labels can be separated without error almost anywhere, so the error on the
+cells it was fitted to says nothing of either; and with few the average over draws is the better
+one, with many the mean.
 
 Guo et al., On Calibration of Modern Neural Networks, ICML 2017, https://arxiv.org/abs/1706.04599
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -35,10 +39,12 @@ class Classifier:
     scaler: StandardScaler
     regression: LogisticRegression
     temperature: float
+    averaged: bool  # over draws; else their mean is the state
     classes: int
 
     def probabilities(self, draws: np.ndarray) -> np.ndarray:
         """p(y | x) of draws (S, N, D) of the states of N cells: (N, K)."""
+        draws = draws if self.averaged else draws.mean(0, keepdims=True)
         logits = _logits(self.regression, _scaled(self.scaler, draws))
         known = np.zeros((draws.shape[1], self.classes))
         known[:, self.regression.classes_] = softmax(logits / self.temperature, -1).mean(0)
@@ -61,9 +67,18 @@ def fit_classifier(
             f"a classifier needs two labelled cells in each of two classes: got {sizes.tolist()} "
             "by class. Label more cells."
         )
-    fitted = (_crossfit(chosen, y, penalty, noise, seed) for penalty in PENALTIES)
-    _, penalty, temperature = max(fitted)
-    return Classifier(scaler, _regression(penalty).fit(chosen.mean(0), y), temperature, classes)
+    states = {True: chosen, False: chosen.mean(0, keepdims=True)}
+    tried = itertools.product(PENALTIES, states)
+    score, penalty, averaged = max(
+        (_crossfit(states[a], y, p, noise, seed), p, a) for p, a in tried
+    )
+    regression = _regression(penalty).fit(states[False][0], y)
+    return Classifier(scaler, regression, score.temperature, averaged, classes)
+
+
+class _Score(NamedTuple):
+    log_p: float  # mean log p(label | x) of cells left out
+    temperature: float
 
 
 def _regression(penalty: float) -> LogisticRegression:
@@ -81,10 +96,8 @@ def _logits(regression: LogisticRegression, draws: np.ndarray) -> np.ndarray:
     return found.reshape(*draws.shape[:2], -1)
 
 
-def _crossfit(
-    draws: np.ndarray, y: np.ndarray, penalty: float, noise: float, seed: int
-) -> tuple[float, float, float]:
-    """Mean log p(label | x) of cells left out, at the best temperature: (it, penalty, T)."""
+def _crossfit(draws: np.ndarray, y: np.ndarray, penalty: float, noise: float, seed: int) -> _Score:
+    """Mean log p(label | x) of cells left out, at the best temperature."""
     logits, known = _left_out(draws, y, penalty, seed)
     classes = logits.shape[-1]
     wrong = max(noise, CERTAIN) / max(classes - 1, 1)
@@ -96,7 +109,7 @@ def _crossfit(
         return -np.log(recorded[np.arange(len(known)), known]).mean()
 
     best = minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded")
-    return -best.fun, penalty, float(np.exp(best.x))
+    return _Score(-best.fun, float(np.exp(best.x)))
 
 
 def _left_out(

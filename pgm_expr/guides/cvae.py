@@ -1,6 +1,6 @@
 r"""Amortised guide of models/cvae.py, which is told the same of each cell.
 
-    h_n = encode(log(1 + x_n), c_n)
+    h_n = encode(log(1 + x_n) gated by c_n)
     z_n ~ Normal(loc(h_n), scale(h_n)^2)    state of cell n
 
     site  kind    plate  event
@@ -15,8 +15,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from ..nn import concat, features
-from ..parts import DiagonalNormal, Metadata
+from ..parts import DiagonalNormal, Gated, Metadata
 
 
 class CVAEGuide(nn.Module):
@@ -35,8 +34,7 @@ class CVAEGuide(nn.Module):
     ) -> None:
         super().__init__()
         self.metadata = Metadata(conditions, batches, condition_dropout)
-        inputs = genes + self.metadata.features
-        self.encode = features(inputs, hidden, dropout=encoder_dropout)
+        self.encode = Gated(genes, self.metadata.features, hidden, encoder_dropout)
         self.posterior = posterior or DiagonalNormal(hidden, latent)
 
     def forward(
@@ -48,5 +46,5 @@ class CVAEGuide(nn.Module):
     ) -> None:
         c = self.metadata(condition, batch)  # (N, C)
         with pyro.plate("cells", len(library)):
-            h = self.encode(concat(torch.log1p(x), c))  # (N, H)
+            h = self.encode(torch.log1p(x), c)  # (N, H)
             pyro.sample("z", self.posterior(h))  # (N, D)

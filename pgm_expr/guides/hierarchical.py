@@ -1,8 +1,8 @@
 r"""Top-down guide of models/hierarchical.py: the model's own priors, read with the counts.
 
-    k_n           = label_n where told, else softmax(guess(log(1 + x_n), c_n))
+    k_n           = label_n where told, else softmax(guess(h_n))
     z_type_n      ~ p(z_type | label = k_n)                   what kind of cell
-    s_n, t_n      = Normal(loc(h_n), scale(h_n)^2)            of a state and a technical encoder
+    s_n, t_n      = Normal(loc(h_n), scale(h_n)^2)            of encoders of their own
     z_state_n     ~ s_n * p(z_state | condition_n), normed    what it is doing
     z_technical_n ~ t_n * p(z_technical | batch_n), normed    how it was measured
 
@@ -11,10 +11,10 @@ r"""Top-down guide of models/hierarchical.py: the model's own priors, read with 
     z_state      latent  cells  (D,)
     z_technical  latent  cells  (D,)
 
+Each h_n is features of log(1 + x_n) gated by condition and batch: all encoders correct for them.
 The priors are borrowed from the model; a guess may lie between its labels, and nothing else of a
-cell reaches z_type. c_n are condition and batch, told to all encoders so that they can correct
-for them. In training the guide hides labels by draws of its own, so either half may know one
-that the other does not: where only the model does, the cost of z_type teaches the guess.
+cell reaches z_type. In training the guide hides labels by draws of its own, so either half may
+know one that the other does not: where only the model does, a wrong guess of z_type is costly.
 
 Sonderby et al., NeurIPS 2016, https://arxiv.org/abs/1602.02282
 """
@@ -25,8 +25,8 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from ..nn import concat, features, mlp
-from ..parts import DiagonalNormal, product
+from ..nn import concat
+from ..parts import DiagonalNormal, Gated, product
 
 
 class HierarchicalGuide(nn.Module):
@@ -46,10 +46,11 @@ class HierarchicalGuide(nn.Module):
     ) -> None:
         super().__init__()
         self._borrowed = (model,)
-        inputs = genes + conditions + batches
-        self.guess = mlp(inputs, hidden, labels, dropout=encoder_dropout)
-        self.encode_state = features(inputs, hidden, dropout=encoder_dropout)
-        self.encode_technical = features(inputs, hidden, dropout=encoder_dropout)
+        sizes = genes, conditions + batches, hidden, encoder_dropout
+        self.encode_type, self.encode_state, self.encode_technical = (
+            Gated(*sizes) for _ in range(3)
+        )
+        self.guess = nn.Linear(hidden, labels)
         self.state = DiagonalNormal(hidden, latent_state)
         self.technical = DiagonalNormal(hidden, latent_technical)
 
@@ -66,12 +67,12 @@ class HierarchicalGuide(nn.Module):
         condition = model.condition(condition, library)  # (N, C)
         batch = model.batch(batch, library)  # (N, B)
         with pyro.plate("cells", len(library)):
-            told = concat(torch.log1p(x), condition, batch)  # (N, G + C + B)
-            guess = self.guess(told).softmax(-1)  # (N, K)
+            seen = torch.log1p(x), concat(condition, batch)  # (N, G), (N, C + B)
+            guess = self.guess(self.encode_type(*seen)).softmax(-1)  # (N, K)
             kind = torch.where(label.any(-1, keepdim=True), label, guess)  # (N, K)
-            pyro.sample("z_type", model.type_prior(kind))  # (N, D)
-            state = self.state(self.encode_state(told))
+            pyro.sample("z_type", model.type_prior.at(kind))  # (N, D)
+            state = self.state(self.encode_state(*seen))
             pyro.sample("z_state", product(state, model.state_prior(condition)))  # (N, D)
-            technical = self.technical(self.encode_technical(told))
+            technical = self.technical(self.encode_technical(*seen))
             prior = model.technical_prior(batch)
             pyro.sample("z_technical", product(technical, prior))  # (N, D)

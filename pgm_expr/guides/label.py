@@ -33,7 +33,7 @@ class LabelGuide(nn.Module):
         self,
         genes: int,
         labels: int,
-        latent: int = 10,
+        latent: int = 15,
         hidden: int = 128,
         encoder_dropout: float = 0.2,
         noise: float = 0.0,

@@ -1,8 +1,8 @@
 r"""Conditional VAE with a learned prior: cells of a kind can be drawn without seeing any.
 
-    z_n  ~ Normal(loc(c_n), scale(c_n)^2)                               state of cell n
-    m_n  = library_n * softmax(log average + decode(z_n, c_n))          mean counts
-    x_ng ~ NegativeBinomial(mean = m_ng, dispersion = theta_g)          counts
+    z_n  ~ Normal(loc(c_n), scale(c_n)^2)                                 state of cell n
+    m_n  = library_n * softmax(log average + decode(z_n gated by c_n))    mean counts
+    x_ng ~ NegativeBinomial(mean = m_ng, dispersion = theta_g)            counts
 
     site  kind      plate  event
     z     latent    cells  (D,)
@@ -20,8 +20,7 @@ from __future__ import annotations
 import pyro
 from torch import Tensor, nn
 
-from ..nn import concat, mlp
-from ..parts import ConditionalNormal, Metadata, NegativeBinomial
+from ..parts import ConditionalNormal, Gated, Metadata, NegativeBinomial
 
 
 class ConditionalPrior(nn.Module):
@@ -42,8 +41,8 @@ class ConditionalPrior(nn.Module):
         super().__init__()
         self.metadata = Metadata(conditions, batches, condition_dropout)
         self.prior = ConditionalNormal(self.metadata.features, latent)
-        inputs = latent + self.metadata.features
-        self.decode = mlp(inputs, hidden, genes, dropout=decoder_dropout)
+        self.features = Gated(latent, self.metadata.features, hidden, decoder_dropout)
+        self.decode = nn.Linear(hidden, genes)
         self.likelihood = likelihood or NegativeBinomial(genes, average)
 
     def forward(
@@ -56,5 +55,5 @@ class ConditionalPrior(nn.Module):
         c = self.metadata(condition, batch)  # (N, C)
         with pyro.plate("cells", len(library)):
             z = pyro.sample("z", self.prior(c))  # (N, D)
-            eta = self.decode(concat(z, c))  # (N, G)
+            eta = self.decode(self.features(z, c))  # (N, G)
             return pyro.sample("x", self.likelihood(eta, library), obs=x)  # (N, G)

@@ -1,8 +1,8 @@
 r"""Conditional VAE: what is known of a cell speaks through the decoder, the rest is its state.
 
-    z_n  ~ Normal(0, I_D)                                               state of cell n
-    m_n  = library_n * softmax(log average + decode(z_n, c_n))          mean counts
-    x_ng ~ NegativeBinomial(mean = m_ng, dispersion = theta_g)          counts
+    z_n  ~ Normal(0, I_D)                                                 state of cell n
+    m_n  = library_n * softmax(log average + decode(z_n gated by c_n))    mean counts
+    x_ng ~ NegativeBinomial(mean = m_ng, dispersion = theta_g)            counts
 
     site  kind      plate  event
     z     latent    cells  (D,)
@@ -10,7 +10,8 @@ r"""Conditional VAE: what is known of a cell speaks through the decoder, the res
 
 c_n are the batch and covariates of the cell. Its prior does not know them, so the state is free
 to hold only what they do not tell: conditioned on batches it is corrected for them, conditioned
-on a treatment it is what a cell keeps under any treatment.
+on a treatment it is what a cell keeps under any treatment. They gate the decoder, since what they
+do may differ between types of cells: the state would have to tell what the decoder could not.
 
 Sohn, Lee and Yan, NeurIPS 2015, https://papers.nips.cc/paper/5775
 Lopez et al., Nature Methods 2018, https://doi.org/10.1038/s41592-018-0229-2
@@ -21,8 +22,7 @@ from __future__ import annotations
 import pyro
 from torch import Tensor, nn
 
-from ..nn import concat, mlp
-from ..parts import Metadata, NegativeBinomial, StandardNormal
+from ..parts import Gated, Metadata, NegativeBinomial, StandardNormal
 
 
 class CVAE(nn.Module):
@@ -44,8 +44,8 @@ class CVAE(nn.Module):
         super().__init__()
         self.prior = prior or StandardNormal(latent)
         self.metadata = Metadata(conditions, batches, condition_dropout)
-        inputs = latent + self.metadata.features
-        self.decode = mlp(inputs, hidden, genes, dropout=decoder_dropout)
+        self.features = Gated(latent, self.metadata.features, hidden, decoder_dropout)
+        self.decode = nn.Linear(hidden, genes)
         self.likelihood = likelihood or NegativeBinomial(genes, average)
 
     def forward(
@@ -58,5 +58,5 @@ class CVAE(nn.Module):
         c = self.metadata(condition, batch)  # (N, C)
         with pyro.plate("cells", len(library)):
             z = pyro.sample("z", self.prior())  # (N, D)
-            eta = self.decode(concat(z, c))  # (N, G)
+            eta = self.decode(self.features(z, c))  # (N, G)
             return pyro.sample("x", self.likelihood(eta, library), obs=x)  # (N, G)

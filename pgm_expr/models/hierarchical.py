@@ -3,8 +3,8 @@ r"""Hierarchical VAE: type, state and technique of a cell, each with a prior of 
     z_type_n      ~ Normal(loc(label_n), scale(label_n)^2)                what kind of cell
     z_state_n     ~ Normal(loc(condition_n), scale(condition_n)^2)        what it is doing
     z_technical_n ~ Normal(loc(batch_n), scale(batch_n)^2)                how it was measured
-    z_n           = (z_type_n, z_state_n, z_technical_n)
-    m_n           = library_n * softmax(log average + decode(z_n))        mean counts
+    h_n           = features((z_type_n, z_state_n, z_technical_n), gated by batch_n)
+    m_n           = library_n * softmax(log average + decode(h_n))        mean counts
     x_ng          ~ NegativeBinomial(mean = m_ng, dispersion = theta_g)   counts
 
     site         kind      plate  event
@@ -14,9 +14,9 @@ r"""Hierarchical VAE: type, state and technique of a cell, each with a prior of 
     x            observed  cells  (G,)
 
 What is known of a cell is in its prior, so a latent that holds it costs nothing where it belongs
-and nats elsewhere. A cell without a label has a prior of its own, learned from unlabelled cells
-and, in training, from a share `label_dropout` of the others, as if they were unlabelled: the
-bound is one on log p(x | what was told).
+and nats elsewhere. The batch gates the decoder: its effect may differ between types. Where a label
+is not told, which in training is also so of a share `label_dropout` of the others, z_type comes
+from the mixture of all labels: the bound is one on log p(x | what was told).
 
 Sonderby et al., NeurIPS 2016, https://arxiv.org/abs/1602.02282
 """
@@ -26,12 +26,12 @@ from __future__ import annotations
 import pyro
 from torch import Tensor, nn
 
-from ..nn import concat, mlp
-from ..parts import Covariates, NegativeBinomial, NormalByEffects, OneHot
+from ..nn import concat
+from ..parts import Covariates, Gated, NegativeBinomial, NormalByEffects, NormalByLabel, OneHot
 
 
 class Hierarchical(nn.Module):
-    """p(z_type | label) p(z_state | condition) p(z_technical | batch) p(x | z, library).
+    """p(z_type | label) p(z_state | condition) p(z_technical | batch) p(x | z, batch, library).
 
     Pass another `likelihood` to swap that edge.
     """
@@ -55,11 +55,12 @@ class Hierarchical(nn.Module):
         self.label = OneHot(labels, label_dropout)
         self.condition = Covariates(conditions)
         self.batch = OneHot(batches)
-        self.type_prior = NormalByEffects(labels, latent_type)
+        self.type_prior = NormalByLabel(labels, latent_type)
         self.state_prior = NormalByEffects(conditions, latent_state)
         self.technical_prior = NormalByEffects(batches, latent_technical)
         latent = latent_type + latent_state + latent_technical
-        self.decode = mlp(latent, hidden, genes, dropout=decoder_dropout)
+        self.features = Gated(latent, batches, hidden, decoder_dropout)
+        self.decode = nn.Linear(hidden, genes)
         self.likelihood = likelihood or NegativeBinomial(genes, average)
 
     def forward(
@@ -77,5 +78,5 @@ class Hierarchical(nn.Module):
             z_type = pyro.sample("z_type", self.type_prior(label))  # (N, D)
             z_state = pyro.sample("z_state", self.state_prior(condition))  # (N, D)
             z_technical = pyro.sample("z_technical", self.technical_prior(batch))  # (N, D)
-            eta = self.decode(concat(z_type, z_state, z_technical))  # (N, G)
-            return pyro.sample("x", self.likelihood(eta, library), obs=x)  # (N, G)
+            h = self.features(concat(z_type, z_state, z_technical), batch)  # (N, H)
+            return pyro.sample("x", self.likelihood(self.decode(h), library), obs=x)  # (N, G)

@@ -39,7 +39,7 @@ class Label(nn.Module):
         genes: int,
         labels: int,
         average: Tensor | None = None,
-        latent: int = 10,
+        latent: int = 15,
         hidden: int = 128,
         decoder_dropout: float = 0.1,
         modes: int = 20,

@@ -3,7 +3,7 @@
 from .gene_sets import GeneSetDecoder, GeneSetEvidence
 from .heads import ClassHead, ValueHead
 from .hierarchy import Lift, product
-from .known import Covariates, NormalByEffects, OneHot
+from .known import Covariates, Gated, NormalByEffects, NormalByLabel, OneHot
 from .labels import Confusion
 from .likelihoods import (
     Detection,
@@ -41,6 +41,7 @@ __all__ = [
     "DirichletMultinomial",
     "FlowPosterior",
     "FlowPrior",
+    "Gated",
     "Gaussian",
     "GaussianMixture",
     "GeneSetDecoder",
@@ -56,6 +57,7 @@ __all__ = [
     "NegativeBinomialByCell",
     "NegativeBinomialMixture",
     "NormalByEffects",
+    "NormalByLabel",
     "OneHot",
     "PoissonCounts",
     "Rate",

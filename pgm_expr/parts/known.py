@@ -1,4 +1,4 @@
-r"""What is known of a cell, and the prior that it gives to one level of a hierarchy of latents."""
+r"""What is known of a cell: as columns, in networks, and in the priors of its latents."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from ..nn import concat
 from .priors import LOG_SCALE
 
 APART = -1.0  # log scale that a known cell's prior starts at, where locs start one apart
@@ -49,6 +50,50 @@ class Covariates(nn.Module):
         return condition.nan_to_num()
 
 
+class Gated(nn.Module):
+    """Features of x that c shifts and gates: relu(weights (x, c)) * (1 + gates c), then dropout.
+
+    call(x (..., inputs), c (..., told)) -> (..., hidden). What c does may differ with x, as a
+    protocol's effect differs between types of cells, and x need not hold it.
+    """
+
+    def __init__(self, inputs: int, told: int, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.weights = nn.Linear(inputs + told, hidden)
+        self.gates = nn.Parameter(torch.zeros(told, hidden))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        return self.dropout(self.weights(concat(x, c)).relu() * (1 + c @ self.gates))
+
+
+class NormalByLabel(nn.Module):
+    """p(z | label) = Normal(loc_label, scale_label^2); the mixture of all where it is not told.
+
+    call(label (N, K), one-hot or all 0) -> batch shape (N,), event shape (D,). Starts as
+    `NormalByEffects` does: labels apart, their cells narrow around them. Told is told but for
+    1e-7, the least weight of the mixture: a wrong label costs at most some 16 nats.
+    """
+
+    def __init__(self, labels: int, latent: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(labels))  # how common a label is where not told
+        self.loc = nn.Parameter(torch.randn(labels, latent))
+        self.log_scale = nn.Parameter(torch.full((labels, latent), APART))
+
+    def forward(self, label: Tensor) -> dist.TorchDistribution:
+        told = label.any(-1, keepdim=True)
+        logits = torch.where(told, label.log(), self.logits.log_softmax(-1))  # (N, K), -inf: not it
+        normals = dist.Normal(self.loc, bounded(self.log_scale)).to_event(1)
+        kinds = dist.Categorical(logits=logits)
+        return dist.MixtureSameFamily(kinds, normals.expand(logits.shape))
+
+    def at(self, weights: Tensor) -> dist.TorchDistribution:
+        """The normal of one label, or at `weights` (N, K) between several."""
+        scale = bounded(weights @ self.log_scale)
+        return dist.Normal(weights @ self.loc, scale).to_event(1)
+
+
 class NormalByEffects(nn.Module):
     """p(z | c) = Normal(loc + c effects, scale(c)^2): what is known of a cell adds up.
 
@@ -66,6 +111,10 @@ class NormalByEffects(nn.Module):
         self.log_scale_effect = nn.Parameter(torch.full((features, latent), APART))
 
     def forward(self, c: Tensor) -> dist.TorchDistribution:
-        log_scale = self.log_scale + c @ self.log_scale_effect
-        scale = (LOG_SCALE * torch.tanh(log_scale / LOG_SCALE)).exp()
+        scale = bounded(self.log_scale + c @ self.log_scale_effect)
         return dist.Normal(self.loc + c @ self.loc_effect, scale).to_event(1)
+
+
+def bounded(log_scale: Tensor) -> Tensor:
+    """A scale within a factor of 50 of 1."""
+    return (LOG_SCALE * torch.tanh(log_scale / LOG_SCALE)).exp()

@@ -20,8 +20,8 @@ class Metadata(nn.Module):
         super().__init__()
         if not conditions + batches:
             raise ValueError(
-                "the story conditions on metadata, and the data name none. Name a batch_key or "
-                "covariate keys when fitting, or take the story vae."
+                "the story conditions on metadata, and the data name none. Pass batch_key, "
+                "categorical_covariate_keys or continuous_covariate_keys, or take the story vae."
             )
         self.features = batches + conditions + 1
         self.conditions, self.batches = conditions, batches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import pyro.distributions as dist
@@ -120,7 +121,7 @@ class VampPrior(nn.Module):
         pseudo_inputs: int = 50,
     ) -> None:
         super().__init__()
-        _check_borrowed(guide, genes)
+        _check_borrowed(guide)
         self._borrowed = (guide,)
         self.logits = nn.Parameter(torch.zeros(pseudo_inputs))
         start = _invented(genes, average, pseudo_inputs)
@@ -139,18 +140,17 @@ class VampPrior(nn.Module):
         return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
 
 
-def _check_borrowed(guide: nn.Module, genes: int) -> None:
+def _check_borrowed(guide: nn.Module) -> None:
     missing = " and no ".join(n for n in ("encode", "posterior") if not hasattr(guide, n))
     if missing:
         raise ValueError(
             f"VampPrior, argument guide: {type(guide).__name__} has no {missing}. "
             "Pass a guide whose q(z | x) is posterior(encode(log1p(x))), such as VAEGuide."
         )
-    inputs = next(guide.encode.parameters()).shape[-1]
-    if inputs != genes:
+    if len(inspect.signature(guide.encode.forward).parameters) > 1:
         raise ValueError(
-            f"VampPrior: {type(guide).__name__} encodes {inputs} inputs, more than {genes} genes, "
-            "and a pseudo-cell has counts alone. Choose another prior."
+            f"VampPrior: {type(guide).__name__} encodes more than counts, and a pseudo-cell has "
+            "nothing else. Choose another prior."
         )
 
 

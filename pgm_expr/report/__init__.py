@@ -1,7 +1,7 @@
 """What a person sees of a run: a progress bar, pages for the terminal, pictures."""
 
 from .comparison import comparison_page, comparison_picture
-from .pages import fit_page, metrics_page, zoo_page
+from .pages import fit_page, metrics_page, prediction_line, zoo_page
 from .pictures import latent_picture, training_picture
 from .progress import bar, tally
 
@@ -12,6 +12,7 @@ __all__ = [
     "fit_page",
     "latent_picture",
     "metrics_page",
+    "prediction_line",
     "tally",
     "training_picture",
     "zoo_page",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.table import Table
 
 from .pictures import kept
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 COUNTS = "counts given library"
 NAMES = {
@@ -59,16 +62,50 @@ def zoo_page(
 ) -> Group:
     """Everything that can be combined, by the names the command line takes."""
     table = Table("kind", "name", "what it is", box=None, pad_edge=False)
-    for name, story in stories.items():
-        module = __import__(story.model.__module__, fromlist=["__doc__"])
-        table.add_row("story", name, _first_line(module))
-    for edge, named in parts.items():
-        for name, part in named.items():
-            table.add_row(edge, name, _first_line(part))
-    for name, made in objectives.items():
-        table.add_row("objective", name, _first_line(made))
-    pairs = [f"refused: {' with '.join(pair)}: {reason}" for pair, reason in refused.items()]
-    return Group(table, "", *pairs, "\npgm-expr zoo --show vae prints a story and its guide.")
+    modules = {
+        name: __import__(story.model.__module__, fromlist=["__doc__"])
+        for name, story in stories.items()
+    }
+    for kind, named in {"story": modules, **parts, "objective": objectives}.items():
+        table.add_row()
+        for number, (name, thing) in enumerate(named.items()):
+            table.add_row("" if number else kind, name, _first_line(thing))
+    return Group(
+        table,
+        "",
+        *_refused(refused, stories),
+        "\npgm-expr zoo --show vae prints a story and its guide.",
+    )
+
+
+def prediction_line(table: pd.DataFrame, labels: Sequence[str]) -> str:
+    """How many cells were predicted to be what: labels by the likeliest, a number by quantiles."""
+    said = [f"{len(table)} cells"]
+    if labels:
+        counts = table[[*labels]].idxmax(axis=1).value_counts()
+        said += [
+            f"likeliest label {', '.join(f'{name} {count}' for name, count in counts.items())}"
+        ]
+    if "sd" in table:
+        low, middle, high = table["mean"].quantile([0.05, 0.5, 0.95])
+        said += [f"mean {middle:.4g} (90 % of cells {low:.4g} to {high:.4g})"]
+        said += [f"median sd {table['sd'].median():.3g}"]
+    return "; ".join(said) + "."
+
+
+def _refused(refused: Mapping[tuple[str, str], str], stories: Collection[str]) -> list[str]:
+    """One line a reason and what it is about, with all that does not go with that."""
+    first: dict[tuple[str, str], list[str]] = {}
+    for (one, other), why in refused.items():
+        what = f"the story {other}" if other in stories else other
+        first.setdefault((what, why), []).append(one)
+    second: dict[tuple[str, str], list[str]] = {}
+    for (other, why), ones in first.items():
+        second.setdefault((", ".join(ones), why), []).append(other)
+    return [
+        f"refused: {ones} with {', '.join(others)}: {why}"
+        for (ones, why), others in second.items()
+    ]
 
 
 def _lines(metrics: Mapping[str, Any]) -> str:

@@ -1,6 +1,15 @@
 """The zoo: every story, part and objective by name, and the only place a pair is tied."""
 
-from .build import FROM_DATA, build, check_options, defaults, known_options, measure, takes
+from .build import (
+    FROM_DATA,
+    build,
+    check_options,
+    check_told,
+    defaults,
+    known_options,
+    measure,
+    takes,
+)
 from .catalogue import (
     OBJECTIVES,
     PARTS,
@@ -24,6 +33,7 @@ __all__ = [
     "Story",
     "build",
     "check_options",
+    "check_told",
     "defaults",
     "find_story",
     "load_story",

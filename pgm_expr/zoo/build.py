@@ -6,7 +6,7 @@ import ast
 import inspect
 import math
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -32,6 +32,13 @@ GIVEN_BY = {  # the argument of `fit` by which the data give it
     "labels": "labels_key",
     "gene_sets": "gene_sets",
     "perturbations": "perturbation_key",
+}
+TOLD_BY = {  # and an entry of a minibatch
+    "label": "labels_key",
+    "batch": "batch_key",
+    "condition": "categorical_covariate_keys or continuous_covariate_keys",
+    "perturbation": "perturbation_key",
+    "target": "target_key",
 }
 HALVES = ("model", "guide")
 COUNTS = "counts given library"  # the measure of most likelihoods
@@ -93,6 +100,19 @@ def check_options(story: Story, options: Mapping[str, object]) -> None:
     _check_call(story, options)
 
 
+def check_told(story: Story, told: Collection[str]) -> None:
+    """ValueError where a half is called with what the data do not tell of cells."""
+    for half in (story.model, story.guide):
+        forward = _parameters(getattr(half, "forward", half)).values()
+        for name in (p.name for p in forward if _needed(p) and p.name in TOLD_BY):
+            if name not in told:
+                at = "" if _ours(half) else places.at(places.of_method(half))
+                raise ValueError(
+                    f"{at}{half.__name__} needs the {name} of cells, which the data do not give. "
+                    f"Pass {TOLD_BY[name]} when fitting."
+                )
+
+
 def known_options(story: Story, options: Mapping[str, object]) -> dict[str, Any]:
     """What can be set of a story with the parts chosen in `options`, with the default values."""
     known = defaults(story)
@@ -150,9 +170,11 @@ def _call(made: Callable, given: Mapping[str, object]) -> nn.Module:
     lacking = [p.name for p in _parameters(made).values() if _needed(p) and p.name not in given]
     if lacking:
         wanted = ", ".join(GIVEN_BY.get(n, n) for n in lacking)
+        own = "" if _ours(made) else ", or give it a default"
         raise ValueError(
-            f"{places.at(start)}{name} needs {', '.join(lacking)}, which the data do not give. "
-            f"Pass {wanted} when fitting, or give it a default."
+            f"{'' if _ours(made) else places.at(start)}{name} needs "
+            f"{', '.join(lacking).replace('_', ' ')}, which the data do not give. Pass {wanted} "
+            f"when fitting{own}."
         )
     try:
         return made(**given)
@@ -162,6 +184,10 @@ def _call(made: Callable, given: Mapping[str, object]) -> nn.Module:
         said, line = " ".join(str(error).split()), places.of_error(error, made) or start
         what = f"{name} cannot be made: {type(error).__name__}: {said}"
         raise ValueError(places.at(line) + what) from error
+
+
+def _ours(made: Callable) -> bool:
+    return getattr(made, "__module__", "").startswith(f"{__package__.partition('.')[0]}.")
 
 
 def _needed(parameter: inspect.Parameter) -> bool:

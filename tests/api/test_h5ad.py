@@ -4,7 +4,7 @@ import anndata
 import numpy as np
 import pytest
 
-from pgm_expr.api import check_h5ad, write_h5ad
+from pgm_expr.api import check_out, write_h5ad
 
 
 @pytest.fixture
@@ -36,11 +36,11 @@ def test_a_failure_leaves_the_old_file(adata, tmp_path, monkeypatch, failure):
 
 
 def test_a_place_is_checked_before_any_work(tmp_path, monkeypatch):
-    check_h5ad(tmp_path / "new.h5ad")
+    check_out(tmp_path / "new.h5ad")
     monkeypatch.chdir(tmp_path)
-    check_h5ad(type(tmp_path)("new.h5ad"))
+    check_out(type(tmp_path)("new.h5ad"))
     with pytest.raises(ValueError, match="must end in .h5ad: got '.csv'"):
-        check_h5ad(tmp_path / "new.csv")
+        check_out(tmp_path / "new.csv")
     with pytest.raises(ValueError, match="no folder"):
-        check_h5ad(tmp_path / "none" / "new.h5ad")
+        check_out(tmp_path / "none" / "new.h5ad")
     assert not list(tmp_path.iterdir())

@@ -1,10 +1,12 @@
 """The hierarchical story: whose prior is whose, what a label reaches, what is hidden when."""
 
+import numpy as np
 import torch
+from scipy.stats import norm
 
 from pgm_expr import zoo
 from pgm_expr.inference import ELBO
-from pgm_expr.parts import NormalByEffects, OneHot
+from pgm_expr.parts import Gated, NormalByEffects, NormalByLabel, OneHot
 
 DIMS = {"genes": 6, "labels": 3, "conditions": 2, "batches": 2}
 
@@ -43,6 +45,29 @@ def test_labels_are_hidden_in_training_only():
 def test_nothing_known_is_standard_normal():
     prior = NormalByEffects(0, 3)(torch.zeros(2, 0)).base_dist
     assert (prior.loc == 0).all() and (prior.scale == 1).all()
+
+
+def test_a_label_not_told_may_be_any():
+    torch.manual_seed(0)
+    part, z = NormalByLabel(3, 2), torch.randn(4, 2)
+    part.logits.data = torch.randn(3)
+    scale = 50 ** np.tanh(part.log_scale.detach().numpy() / np.log(50))  # at most 50 from 1
+    density = norm.pdf(z[:, None], part.loc.detach(), scale).prod(-1)  # (4, K)
+    mixed = np.log(density @ part.logits.detach().softmax(-1).numpy())
+    told = torch.eye(3)[[0, 1, 2, 0]]
+    with torch.no_grad():
+        assert np.allclose(part(0 * told).log_prob(z), mixed, rtol=1e-5)
+        own = part.at(told).sample()
+        assert np.allclose(part(told).log_prob(own), part.at(told).log_prob(own), atol=1e-4)
+
+
+def test_gates_start_open_and_can_shut():
+    torch.manual_seed(0)
+    part, x, c = Gated(4, 2, 8).eval(), torch.randn(5, 4), torch.eye(2)[[0, 1, 0, 1, 0]]
+    plain = part.weights(torch.cat([x, c], -1)).relu()
+    assert torch.equal(part(x, c), plain)
+    part.gates.data[1] = -1.0
+    assert torch.equal(part(x, c), plain * c[:, :1])
 
 
 def test_each_prior_knows_its_own_column():

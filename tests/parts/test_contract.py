@@ -10,6 +10,9 @@ from torch.nn.functional import softplus
 import pgm_expr.parts as parts
 from pgm_expr.distributions.flow import Flow
 from pgm_expr.parts import (
+    ClassHead,
+    ConditionalNormal,
+    Confusion,
     Detection,
     DiagonalNormal,
     DirichletMultinomial,
@@ -17,6 +20,10 @@ from pgm_expr.parts import (
     FlowPrior,
     Gaussian,
     GaussianMixture,
+    GeneSetDecoder,
+    GeneSetEvidence,
+    KindsOfNormals,
+    Lift,
     LowRankGaussianMixture,
     LowRankNormal,
     MixtureOfNormals,
@@ -24,10 +31,12 @@ from pgm_expr.parts import (
     NegativeBinomialByBatch,
     NegativeBinomialByCell,
     NegativeBinomialMixture,
+    NormalByEffects,
     PoissonCounts,
     Rate,
     RoundedGaussian,
     StandardNormal,
+    ValueHead,
     VampPrior,
     WideNormal,
     ZeroInflatedNB,
@@ -35,6 +44,8 @@ from pgm_expr.parts import (
 
 GENES, LATENT, FEATURES = 5, 3, 4
 AVERAGE = torch.tensor([0.4, 0.3, 0.15, 0.1, 0.05])
+KINDS = 3
+SETS = torch.tensor([[1.0, 1, 0, 0, 0], [0, 1, 1, 1, 0]])
 
 
 def nothing(*shape):
@@ -53,6 +64,20 @@ def decoded(*shape):
 def shallow(*shape):
     """A few counts a cell, so that genes are missed."""
     return torch.randn(*shape, GENES), torch.linspace(1, 4, shape[-1])[:, None]
+
+
+def states(*shape):
+    return (torch.randn(*shape, LATENT),)
+
+
+def kinds(*shape):
+    """Every kind, from the first cells on."""
+    return ((torch.arange(shape[-1]) % KINDS).expand(shape),)
+
+
+def evidence(*shape):
+    """Features, and log counts without a particle dimension."""
+    return *features(*shape), torch.linspace(0, 3, shape[-1] * GENES).view(-1, GENES)
 
 
 def batched(*shape):
@@ -93,6 +118,13 @@ PARTS = {  # name: (how to build it, its arguments for cells or particles, event
     "DiagonalNormal": (lambda: DiagonalNormal(FEATURES, LATENT), features, LATENT),
     "LowRankNormal": (lambda: LowRankNormal(FEATURES, LATENT), features, LATENT),
     "FlowPosterior": (lambda: FlowPosterior(FEATURES, LATENT), features, LATENT),
+    "ConditionalNormal": (lambda: ConditionalNormal(FEATURES, LATENT), features, LATENT),
+    "NormalByEffects": (lambda: NormalByEffects(FEATURES, LATENT), features, LATENT),
+    "KindsOfNormals": (lambda: KindsOfNormals(KINDS, LATENT, modes=4), kinds, LATENT),
+    "Lift": (lambda: Lift(LATENT, 4), states, 4),
+    "Lift, free": (lambda: Lift(LATENT, 2, free=3), states, 5),
+    "GeneSetEvidence": (lambda: GeneSetEvidence(FEATURES, SETS), evidence, 2),
+    "ValueHead": (lambda: ValueHead(LATENT), states, 1),
     "NegativeBinomial": (lambda: NegativeBinomial(GENES, AVERAGE), decoded, GENES),
     "ByBatch": (lambda: NegativeBinomialByBatch(GENES, 2, AVERAGE), batched, GENES),
     "ByCell": (lambda: NegativeBinomialByCell(GENES, AVERAGE), decoded, GENES),
@@ -165,7 +197,8 @@ def test_every_parameter_has_a_gradient(case):
     if not parameters:
         return
     gradients = torch.autograd.grad(d.log_prob(d.sample()).sum(), parameters.values())
-    masked = any(hasattr(module, "mask") for module in part.modules())  # not all weights count
+    masks = {"mask", "belongs"}  # not all weights count
+    masked = any(masks & set(dict(module.named_buffers())) for module in part.modules())
     for name, gradient in zip(parameters, gradients, strict=True):
         reached = gradient.ne(0)
         assert gradient.isfinite().all() and (reached.any() if masked else reached.all()), name
@@ -262,3 +295,65 @@ def test_likelihoods_say_what_they_measure_and_take():
     assert len(likelihoods) >= 12 and {part.measure for part in likelihoods} == measures
     for part in likelihoods:
         assert part.takes == ("values" if part.measure == "values" else "counts")
+
+
+# Parts that give a class, or no distribution at all
+
+
+CLASSES = {  # name: (how to build it, its arguments)
+    "ClassHead": (lambda: ClassHead(LATENT, KINDS), states),
+    "Confusion": (lambda: Confusion(KINDS, 0.3), kinds),
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("shape", [(7,), (1,), (6, 7), (KINDS, 1, 7)])
+def test_a_class_for_each_cell(name, shape):
+    build, arguments = CLASSES[name]
+    d = scattered(build())(*arguments(*shape))
+    assert d.event_shape == () and d.batch_shape == shape and d.probs.shape == (*shape, KINDS)
+    assert d.log_prob(d.sample()).isfinite().all()
+    assert torch.allclose(d.probs.sum(-1), torch.ones(shape))
+
+
+def test_a_head_learns_from_every_class_and_starts_blind():
+    (z,), part = states(50), ClassHead(LATENT, KINDS)
+    assert torch.allclose(part(z).probs, torch.full((50, KINDS), 1 / KINDS))
+    label = torch.arange(50) % KINDS
+    gradients = torch.autograd.grad(part(z).log_prob(label).sum(), [*part.parameters()])
+    assert all(g.isfinite().all() and g.ne(0).all() for g in gradients)
+    d = ValueHead(LATENT)(z)
+    assert d.mean.eq(0).all() and d.variance.eq(1).all()
+
+
+def test_a_head_is_a_softmax_of_a_line(float64):
+    part, (z,) = scattered(ClassHead(LATENT, KINDS).double()), doubled(states(50))
+    scores = (z @ part.weight.T + part.bias).exp()
+    assert torch.allclose(part(z).probs, scores / scores.sum(-1, keepdim=True))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_a_confusion_is_right_but_for_its_noise(float64, noise):
+    part, y = Confusion(KINDS, noise), torch.arange(KINDS)
+    expected = torch.full((KINDS, KINDS), noise / 2).fill_diagonal_(1 - noise)
+    assert torch.allclose(part(y).probs, expected, atol=2e-6)
+    assert part.matrix.gt(0).all()  # no label is impossible
+    told = part.evidence(torch.tensor([2, -1]))
+    assert torch.allclose(told[0], part.matrix[:, 2].log()) and not told[1].any()
+    p = torch.randn(7, KINDS).softmax(-1)
+    assert torch.allclose(part.recorded(p.log()).exp(), p @ part.matrix)
+
+
+@pytest.mark.parametrize("noise", [-0.1, 1.0])
+def test_a_confusion_is_a_share(noise):
+    with pytest.raises(ValueError, match="share of wrong labels, 0 up to 1"):
+        Confusion(KINDS, noise)
+
+
+def test_a_gene_set_decoder_is_linear_in_each_shape():
+    part = scattered(GeneSetDecoder(SETS, unannotated=1))
+    for shape in ((7,), (1,), (6, 7), (KINDS, 1, 7)):
+        z = torch.randn(*shape, 3)
+        assert torch.allclose(part(z), z @ part.weights + part.base)
+    gradients = torch.autograd.grad(part(torch.randn(50, 3)).square().sum(), [*part.parameters()])
+    assert all(g.isfinite().all() and g.ne(0).any() for g in gradients)

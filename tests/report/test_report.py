@@ -147,7 +147,8 @@ def test_the_zoo_page_lists_everything():
     for line in (
         "VAE of raw counts: one latent state per cell.",
         "Normal(0, I)",
-        "iwae with free",
+        "refused: iwae, renyi with free_bits: ",
+        "renyi with the story label: ",
     ):
         assert line in page
     assert not any(line.strip().endswith(tuple(zoo.OBJECTIVES)) for line in page.splitlines())
