@@ -34,6 +34,7 @@ def check_expressed(run: Run, cells: Cells, condition: Mapping[str, object]) -> 
     """ValueError for a column of obs that leaves all expected counts the same, given states."""
     for key, level in condition.items():
         at = change(run.encoding, cells.columns, {key: level})
+        _refuse_held(run, key, [n for n in at if at[n] is not cells.columns.get(n)])
         index = np.flatnonzero(_differ(cells.columns, at))[:FEW]
         before, after = (
             run.expected(cells, index, told, library=1.0, draws=1) if len(index) else index
@@ -44,6 +45,15 @@ def check_expressed(run: Run, cells: Cells, condition: Mapping[str, object]) -> 
                 f"in the story {run.notes['story']}, expression does not depend on {key!r} once "
                 "the state of a cell is known. Leave it out, or fit a story such as cvae."
             )
+
+
+def _refuse_held(run: Run, key: str, changed: list[str]) -> None:
+    """What a latent holds cannot be another while that latent stays what it was."""
+    if set(changed) & set(getattr(run.model, "held", ())):
+        raise ValueError(
+            f"in the story {run.notes['story']}, the state of a cell holds {key!r}, so it is not "
+            "changed while the state stays. Draw cells of it, or fit a story such as cvae."
+        )
 
 
 def _differ(own: Columns, other: Columns) -> np.ndarray:

@@ -23,6 +23,8 @@ Sonderby et al., NeurIPS 2016, https://arxiv.org/abs/1602.02282
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pyro
 from torch import Tensor, nn
 
@@ -35,6 +37,8 @@ class Hierarchical(nn.Module):
 
     Pass another `likelihood` to swap that edge.
     """
+
+    held: ClassVar[tuple[str, ...]] = ("label", "condition", "batch")  # each by its own latent
 
     def __init__(
         self,

@@ -83,7 +83,7 @@ class NormalByLabel(nn.Module):
 
     def forward(self, label: Tensor) -> dist.TorchDistribution:
         told = label.any(-1, keepdim=True)
-        logits = torch.where(told, label.log(), self.logits.log_softmax(-1))  # (N, K), -inf: not it
+        logits = torch.where(told, label.log(), self.logits.log_softmax(-1))  # (N, K)
         normals = dist.Normal(self.loc, bounded(self.log_scale)).to_event(1)
         kinds = dist.Categorical(logits=logits)
         return dist.MixtureSameFamily(kinds, normals.expand(logits.shape))

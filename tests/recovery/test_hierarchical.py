@@ -22,7 +22,7 @@ def score(z, levels, split):
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_each_latent_holds_its_own_factor_only(seed):
-    """Labels withheld; "nothing" is chance and four standard errors of 400 guesses, at most."""
+    """Labels withheld; "nothing" is chance and four standard errors of the test cells, at most."""
     truth = simulate(2000, 200, seed=seed, batches=2, conditions=2, latent=2)
     adata = truth.to_anndata()
     run = pgm_expr.fit(adata, "hierarchical", seed=seed, progress=False, **KEYS)
