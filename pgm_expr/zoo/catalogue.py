@@ -29,18 +29,18 @@ class Story:
 
 STORIES = {
     "vae": Story(models.VAE, guides.VAEGuide),
-    "linear": Story(models.LinearVAE, guides.LinearVAEGuide),
-    "mixture": Story(models.MixtureOfVAEs, guides.MixtureOfVAEsGuide),
     "latent_library": Story(models.LatentLibrary, guides.LatentLibraryGuide),
     "bayesian_vae": Story(models.BayesianVAE, guides.BayesianVAEGuide),
+    "linear": Story(models.LinearVAE, guides.LinearVAEGuide),
     "cvae": Story(models.CVAE, guides.CVAEGuide),
     "conditional_prior": Story(models.ConditionalPrior, guides.ConditionalPriorGuide),
-    "hierarchical": Story(models.Hierarchical, guides.HierarchicalGuide),
-    "ladder": Story(models.Ladder, guides.LadderGuide),
     "label": Story(models.Label, guides.LabelGuide, Enum),
     "classify": Story(models.Classify, guides.ClassifyGuide),
-    "shift": Story(models.Shift, guides.ShiftGuide),
     "regress": Story(models.Regress, guides.RegressGuide),
+    "hierarchical": Story(models.Hierarchical, guides.HierarchicalGuide),
+    "ladder": Story(models.Ladder, guides.LadderGuide),
+    "mixture": Story(models.MixtureOfVAEs, guides.MixtureOfVAEsGuide),
+    "shift": Story(models.Shift, guides.ShiftGuide),
 }
 
 PARTS: dict[str, dict[str, Callable[..., nn.Module]]] = {
