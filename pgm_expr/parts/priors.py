@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 
 import pyro.distributions as dist
@@ -121,7 +120,7 @@ class VampPrior(nn.Module):
         pseudo_inputs: int = 50,
     ) -> None:
         super().__init__()
-        _check_borrowed(guide)
+        _check_borrowed(guide, genes)
         self._borrowed = (guide,)
         self.logits = nn.Parameter(torch.zeros(pseudo_inputs))
         start = _invented(genes, average, pseudo_inputs)
@@ -140,17 +139,18 @@ class VampPrior(nn.Module):
         return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
 
 
-def _check_borrowed(guide: nn.Module) -> None:
+def _check_borrowed(guide: nn.Module, genes: int) -> None:
     missing = " and no ".join(n for n in ("encode", "posterior") if not hasattr(guide, n))
     if missing:
         raise ValueError(
             f"VampPrior, argument guide: {type(guide).__name__} has no {missing}. "
             "Pass a guide whose q(z | x) is posterior(encode(log1p(x))), such as VAEGuide."
         )
-    if len(inspect.signature(guide.encode.forward).parameters) > 1:
+    first = next(layer for layer in guide.encode.modules() if isinstance(layer, nn.Linear))
+    if first.in_features != genes:
         raise ValueError(
-            f"VampPrior: {type(guide).__name__} encodes more than counts, and a pseudo-cell has "
-            "nothing else. Choose another prior."
+            f"VampPrior: {type(guide).__name__} encodes more than counts ({first.in_features} inputs "
+            f"for {genes} genes), and a pseudo-cell has nothing else. Choose another prior."
         )
 
 
