@@ -149,8 +149,8 @@ def _check_borrowed(guide: nn.Module, genes: int) -> None:
     first = next(layer for layer in guide.encode.modules() if isinstance(layer, nn.Linear))
     if first.in_features != genes:
         raise ValueError(
-            f"VampPrior: {type(guide).__name__} encodes more than counts ({first.in_features} inputs "
-            f"for {genes} genes), and a pseudo-cell has nothing else. Choose another prior."
+            f"VampPrior: {type(guide).__name__} encodes more than counts ({first.in_features} "
+            f"inputs for {genes} genes), and a pseudo-cell has nothing else. Choose another prior."
         )
 
 
