@@ -34,10 +34,10 @@ def express(
     cells = run.query(data)
     found = AnnData(cells.counts, data.obs.copy(), obsm=dict(data.obsm))
     found.var_names = run.notes["genes"]
-    found.layers[run.key[2:]] = run.normalized_expression(
+    found.layers[run.prefix] = run.normalized_expression(
         data, condition=condition, library=library
     )
-    found.uns[run.key[2:]] = {name: str(level) for name, level in (condition or {}).items()} | {
+    found.uns[run.prefix] = {name: str(level) for name, level in (condition or {}).items()} | {
         "library": library
     }
     return found

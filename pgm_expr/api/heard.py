@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data import Cells, change
-from .population import kept_cells
+from .population import differ, kept_cells
 
 if TYPE_CHECKING:
     from .run import Run
 
 FEW = 100  # cells that are asked
-Columns = Mapping[str, np.ndarray]
 
 
 def check_drawn(run: Run, condition: Mapping[str, object]) -> None:
@@ -23,7 +22,7 @@ def check_drawn(run: Run, condition: Mapping[str, object]) -> None:
     for key, level in condition.items():
         other = change(run.encoding, own, {key: level}) if own else {}
         before, after = (run.draw(library, told, 0) for told in (own, other))
-        if _differ(own, other).any() and np.array_equal(before, after):
+        if differ(own, other).any() and np.array_equal(before, after):
             raise ValueError(
                 f"cells drawn from the story {run.notes['story']} do not depend on {key!r}. "
                 "Leave it out, or fit a story that is about it."
@@ -35,7 +34,7 @@ def check_expressed(run: Run, cells: Cells, condition: Mapping[str, object]) -> 
     for key, level in condition.items():
         at = change(run.encoding, cells.columns, {key: level})
         _refuse_held(run, key, [n for n in at if at[n] is not cells.columns.get(n)])
-        index = np.flatnonzero(_differ(cells.columns, at))[:FEW]
+        index = np.flatnonzero(differ(cells.columns, at))[:FEW]
         before, after = (
             run.expected(cells, index, told, library=1.0, draws=1) if len(index) else index
             for told in (cells.columns, at)
@@ -54,12 +53,3 @@ def _refuse_held(run: Run, key: str, changed: list[str]) -> None:
             f"in the story {run.notes['story']}, the state of a cell holds {key!r}, so it is not "
             "changed while the state stays. Draw cells of it, or fit a story such as cvae."
         )
-
-
-def _differ(own: Columns, other: Columns) -> np.ndarray:
-    """Which cells have another entry than before, (N,)."""
-    changed = [
-        (own[key] != value).reshape(len(value), -1).any(1) if key in own else np.ones(len(value))
-        for key, value in other.items()
-    ]
-    return np.any(changed, axis=0) if changed else np.zeros(0, bool)

@@ -40,9 +40,16 @@ def draw_population(
     library, encoded = kept_cells(notes)
     encoding = Encoding.from_json(notes["encoding"])
     changed = change(encoding, encoded, condition) if condition else encoded
-    same = np.ones(len(library), bool)
-    for key in encoded:
-        same &= (changed[key] == encoded[key]).reshape(len(library), -1).all(1)
+    same = ~differ(encoded, changed)
     among = np.flatnonzero(same) if same.any() else np.arange(len(library))
     chosen = rng.choice(among, n)
     return library[chosen], {key: value[chosen] for key, value in changed.items()}
+
+
+def differ(own: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which cells have another entry than before, (N,)."""
+    changed = [
+        (own[key] != value).reshape(len(value), -1).any(1) if key in own else np.ones(len(value))
+        for key, value in other.items()
+    ]
+    return np.any(changed, axis=0) if changed else np.zeros(0, bool)

@@ -40,8 +40,8 @@ def predict_labels(run: Run, data: AnnData | str | Path, draws: int) -> pd.DataF
     states = _states(run, cells, np.arange(len(cells)), draws)
     table = pd.DataFrame(classifier.probabilities(states), cells.names, labels)
     if hasattr(data, "obs"):
-        data.obs[f"{run.key[2:]}_label"] = pd.Categorical(table.idxmax(axis=1), labels)
-        data.obs[f"{run.key[2:]}_probability"] = table.max(axis=1).to_numpy()
+        data.obs[f"{run.prefix}_label"] = pd.Categorical(table.idxmax(axis=1), labels)
+        data.obs[f"{run.prefix}_probability"] = table.max(axis=1).to_numpy()
     return table
 
 
@@ -60,7 +60,7 @@ def predict_target(run: Run, data: AnnData | str | Path, draws: int) -> pd.DataF
     table = pd.DataFrame({"mean": mean + sd * loc.mean(0), "sd": sd * spread}, cells.names)
     if hasattr(data, "obs"):
         for name in table:
-            data.obs[f"{run.key[2:]}_target_{name}"] = table[name].to_numpy()
+            data.obs[f"{run.prefix}_target_{name}"] = table[name].to_numpy()
     return table
 
 

@@ -196,7 +196,12 @@ class Run:
     @property
     def key(self) -> str:
         """The key of `obsm` that `embed` writes."""
-        return f"X_pgm_{self.notes['story']}"
+        return f"X_{self.prefix}"
+
+    @property
+    def prefix(self) -> str:
+        """What names of columns and layers that the run writes begin with."""
+        return f"pgm_{self.notes['story']}"
 
     def objective(self, *, cells: float = math.inf) -> Objective:
         """What the run is trained with, over its model and guide."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import takewhile
 from typing import NoReturn
 
 import numpy as np
@@ -112,9 +113,6 @@ def _refuse(encoding: Encoding, key: str) -> NoReturn:
 
 def _block(encoding: Encoding, key: str) -> tuple[slice]:
     """Where the features of a covariate stand in `condition`."""
-    start = 0
-    for name, width in encoding.widths().items():
-        if name == key:
-            return (slice(start, start + width),)
-        start += width
-    raise KeyError(key)
+    widths = encoding.widths()
+    start = sum(widths[name] for name in takewhile(lambda name: name != key, widths))
+    return (slice(start, start + widths[key]),)

@@ -108,9 +108,7 @@ class Objective(nn.Module):
 
     def weighed(self, draw: Draw) -> Tensor:
         """log p of all that is observed, each site by its weight: (S, N) or (K, S, N)."""
-        weights = {name: getattr(self, f"weight_{name}", None) for name in draw.observed}
-        terms = draw.observed.items()
-        return sum(p if weights[name] is None else weights[name] * p for name, p in terms)
+        return sum(getattr(self, f"weight_{site}", 1.0) * p for site, p in draw.observed.items())
 
     def costs(self, draw: Draw) -> Iterable[Tensor]:
         """log q - log p of each latent site at the draw, (S, N, 1), or (K, S, N, 1)."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..nn import concat
-from .priors import LOG_SCALE
+from .priors import bounded
 
 APART = -1.0  # log scale that a known cell's prior starts at, where locs start one apart
 
@@ -71,8 +71,7 @@ class NormalByLabel(nn.Module):
     """p(z | label) = Normal(loc_label, scale_label^2); the mixture of all where it is not told.
 
     call(label (N, K), one-hot or all 0) -> batch shape (N,), event shape (D,). Starts as
-    `NormalByEffects` does: labels apart, their cells narrow around them. Told is told but for
-    1e-7, the least weight of the mixture: a wrong label costs at most some 16 nats.
+    `NormalByEffects` does: labels apart, their cells narrow around them.
     """
 
     def __init__(self, labels: int, latent: int) -> None:
@@ -113,8 +112,3 @@ class NormalByEffects(nn.Module):
     def forward(self, c: Tensor) -> dist.TorchDistribution:
         scale = bounded(self.log_scale + c @ self.log_scale_effect)
         return dist.Normal(self.loc + c @ self.loc_effect, scale).to_event(1)
-
-
-def bounded(log_scale: Tensor) -> Tensor:
-    """A scale within a factor of 50 of 1."""
-    return (LOG_SCALE * torch.tanh(log_scale / LOG_SCALE)).exp()

@@ -72,8 +72,12 @@ class ConditionalNormal(nn.Module):
             layer.bias.data.zero_()
 
     def forward(self, c: Tensor) -> dist.TorchDistribution:
-        log_scale = LOG_SCALE * torch.tanh(self.log_scale(c) / LOG_SCALE)
-        return dist.Normal(self.loc(c), log_scale.exp()).to_event(1)
+        return dist.Normal(self.loc(c), bounded(self.log_scale(c))).to_event(1)
+
+
+def bounded(log_scale: Tensor) -> Tensor:
+    """A scale within a factor of 50 of 1."""
+    return (LOG_SCALE * torch.tanh(log_scale / LOG_SCALE)).exp()
 
 
 class KindsOfNormals(nn.Module):
@@ -102,8 +106,8 @@ class VampPrior(nn.Module):
     """p(z) = sum_k weight_k q(z | u_k): the guide's own posterior at K learned pseudo-cells u_k.
 
     call() -> event shape (D,). The pseudo-cells are log(1 + counts), kept above zero as |raw|,
-    whose slope never dies. They start as the counts of `examples` (M, G), evenly
-    spaced, or without examples near the composition `average` (G,) of the average cell.
+    whose slope never dies. They start as the counts of `examples` (M, G), evenly spaced
+    among them, or without examples near the composition `average` (G,) of the average cell.
 
     The guide is borrowed: its weights are trained through the prior but are not among the
     prior's parameters, so move it to another device along with the model, and copy both at once.
