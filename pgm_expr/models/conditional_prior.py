@@ -1,6 +1,6 @@
 r"""Conditional VAE with a learned prior: cells of a kind can be drawn without seeing any.
 
-    z_n  ~ Normal(loc(c_n), scale(c_n)^2)                                 state of cell n
+    z_n  ~ sum_m weight_m(c_n) Normal(loc_m, scale_m^2)                   state of cell n
     m_n  = library_n * softmax(log average + decode(z_n gated by c_n))    mean counts
     x_ng ~ NegativeBinomial(mean = m_ng, dispersion = theta_g)            counts
 
@@ -8,9 +8,10 @@ r"""Conditional VAE with a learned prior: cells of a kind can be drawn without s
     z     latent    cells  (D,)
     x     observed  cells  (G,)
 
-c_n are the batch and covariates of the cell. Their effects on loc and log scale add up, so a
-combination that no cell had is the sum of levels that some had; of a cell of which nothing is
-told, the prior is the one learned for such cells (see `condition_dropout`).
+c_n are the batch and covariates of the cell. The modes m are states that any cell may be in; what
+is told of a cell says how likely each is, and through the decoder how it looks there. Effects on
+log weights add up, so a combination that no cell had is the sum of levels that some had; of a cell
+of which nothing is told, the prior is the one learned for such cells (see `condition_dropout`).
 
 Sohn, Lee and Yan, NeurIPS 2015, https://papers.nips.cc/paper/5775
 """
@@ -20,7 +21,7 @@ from __future__ import annotations
 import pyro
 from torch import Tensor, nn
 
-from ..parts import ConditionalNormal, Gated, Metadata, NegativeBinomial
+from ..parts import ConditionalMixture, Gated, Metadata, NegativeBinomial
 
 
 class ConditionalPrior(nn.Module):
@@ -36,11 +37,12 @@ class ConditionalPrior(nn.Module):
         hidden: int = 128,
         decoder_dropout: float = 0.1,
         condition_dropout: float = 0.0,
+        modes: int = 20,
         likelihood: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.metadata = Metadata(conditions, batches, condition_dropout)
-        self.prior = ConditionalNormal(self.metadata.features, latent)
+        self.prior = ConditionalMixture(self.metadata.features, latent, modes)
         self.features = Gated(latent, self.metadata.features, hidden, decoder_dropout)
         self.decode = nn.Linear(hidden, genes)
         self.likelihood = likelihood or NegativeBinomial(genes, average)

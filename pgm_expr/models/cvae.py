@@ -12,6 +12,8 @@ c_n are the batch and covariates of the cell. Its prior does not know them, so t
 to hold only what they do not tell: conditioned on batches it is corrected for them, conditioned
 on a treatment it is what a cell keeps under any treatment. They gate the decoder, since what they
 do may differ between types of cells: the state would have to tell what the decoder could not.
+Where they go together with the types (drug on one type, vehicle on another), states that do not
+know c are the wrong story, and effects of types pass for theirs: take `conditional_prior`.
 
 Sohn, Lee and Yan, NeurIPS 2015, https://papers.nips.cc/paper/5775
 Lopez et al., Nature Methods 2018, https://doi.org/10.1038/s41592-018-0229-2

@@ -19,7 +19,7 @@ from .links import Composition, Rate
 from .metadata import Metadata
 from .posteriors import DiagonalNormal, FlowPosterior, LowRankNormal
 from .priors import (
-    ConditionalNormal,
+    ConditionalMixture,
     FlowPrior,
     KindsOfNormals,
     MixtureOfNormals,
@@ -33,7 +33,7 @@ from .values import Gaussian, GaussianMixture, LowRankGaussianMixture, RoundedGa
 __all__ = [
     "ClassHead",
     "Composition",
-    "ConditionalNormal",
+    "ConditionalMixture",
     "Confusion",
     "Covariates",
     "Detection",

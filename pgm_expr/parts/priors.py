@@ -39,9 +39,9 @@ class WideNormal(nn.Module):
 
 
 class MixtureOfNormals(nn.Module):
-    """p(z) = sum_k weight_k Normal(loc_k, scale_k^2), all learned: call() -> event shape (D,).
+    """p(z) = sum_m weight_m Normal(loc_m, scale_m^2), all learned: call() -> event shape (D,).
 
-    Components start at draws of Normal(0, I) with scale 1; scales stay above 1e-3.
+    Modes start at draws of Normal(0, I) with scale 1; scales stay above 1e-3.
     """
 
     def __init__(self, latent: int, components: int = 20) -> None:
@@ -51,28 +51,26 @@ class MixtureOfNormals(nn.Module):
         self.raw_scale = nn.Parameter(torch.full((components, latent), ONE))
 
     def forward(self) -> dist.TorchDistribution:
-        scale = softplus(self.raw_scale) + 1e-3  # (K, D)
-        components = dist.Normal(self.loc, scale).to_event(1)
-        return dist.MixtureSameFamily(dist.Categorical(logits=self.logits), components)
+        return _weighed(self.logits, self.loc, self.raw_scale)
 
 
-class ConditionalNormal(nn.Module):
-    """p(z | c) = Normal(loc(c), scale(c)^2), where effects of c add up on loc and log scale.
+class ConditionalMixture(nn.Module):
+    """p(z | c) = sum_m weight_m(c) Normal(loc_m, scale_m^2): conditions weigh the same M modes.
 
-    call(c (N, C)) -> batch shape (N,), event shape (D,). Starts at Normal(0, I); scales stay
-    within a factor of 50 of 1, so that a level of few cells is no point mass.
+    call(c (N, C)) -> batch shape (N,), event shape (D,). Effects of c add up on log weights, and
+    a mode is the same state under every condition: what is told says how common it is.
     """
 
-    def __init__(self, features: int, latent: int) -> None:
+    def __init__(self, features: int, latent: int, modes: int = 20) -> None:
         super().__init__()
-        self.loc = nn.Linear(features, latent)
-        self.log_scale = nn.Linear(features, latent)
-        for layer in (self.loc, self.log_scale):
-            layer.weight.data *= 0.1
-            layer.bias.data.zero_()
+        self.logits = nn.Linear(features, modes)
+        self.logits.weight.data *= 0.1
+        self.logits.bias.data.zero_()
+        self.loc = nn.Parameter(torch.randn(modes, latent))
+        self.raw_scale = nn.Parameter(torch.full((modes, latent), ONE))
 
     def forward(self, c: Tensor) -> dist.TorchDistribution:
-        return dist.Normal(self.loc(c), bounded(self.log_scale(c))).to_event(1)
+        return _weighed(self.logits(c), self.loc, self.raw_scale)
 
 
 def bounded(log_scale: Tensor) -> Tensor:
@@ -95,11 +93,13 @@ class KindsOfNormals(nn.Module):
         self.raw_scale = nn.Parameter(torch.full((modes, latent), ONE))
 
     def forward(self, y: Tensor) -> dist.TorchDistribution:
-        weights = self.logits[y]  # (..., M)
-        components = dist.Normal(self.loc, softplus(self.raw_scale) + 1e-3).to_event(1)
-        return dist.MixtureSameFamily(
-            dist.Categorical(logits=weights), components.expand(weights.shape)
-        )
+        return _weighed(self.logits[y], self.loc, self.raw_scale)
+
+
+def _weighed(logits: Tensor, loc: Tensor, raw_scale: Tensor) -> dist.TorchDistribution:
+    """The mixture of M diagonal normals (M, D) that log weights (..., M) ask for."""
+    normals = dist.Normal(loc, softplus(raw_scale) + 1e-3).to_event(1)
+    return dist.MixtureSameFamily(dist.Categorical(logits=logits), normals.expand(logits.shape))
 
 
 class VampPrior(nn.Module):

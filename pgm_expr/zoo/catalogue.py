@@ -94,6 +94,7 @@ REFUSED = {
     ("mean-field", "prior=flow"): NO_KL,
     ("mean-field", "posterior=low-rank"): NO_KL,
     ("mean-field", "posterior=flow"): NO_KL,
+    ("mean-field", "conditional_prior"): NO_KL,
     ("mean-field", "hierarchical"): NO_KL,
     ("iwae", "free_bits"): NO_AVERAGE,
     ("renyi", "free_bits"): NO_AVERAGE,

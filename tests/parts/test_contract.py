@@ -11,7 +11,7 @@ import pgm_expr.parts as parts
 from pgm_expr.distributions.flow import Flow
 from pgm_expr.parts import (
     ClassHead,
-    ConditionalNormal,
+    ConditionalMixture,
     Confusion,
     Detection,
     DiagonalNormal,
@@ -118,7 +118,7 @@ PARTS = {  # name: (how to build it, its arguments for cells or particles, event
     "DiagonalNormal": (lambda: DiagonalNormal(FEATURES, LATENT), features, LATENT),
     "LowRankNormal": (lambda: LowRankNormal(FEATURES, LATENT), features, LATENT),
     "FlowPosterior": (lambda: FlowPosterior(FEATURES, LATENT), features, LATENT),
-    "ConditionalNormal": (lambda: ConditionalNormal(FEATURES, LATENT), features, LATENT),
+    "ConditionalMixture": (lambda: ConditionalMixture(FEATURES, LATENT), features, LATENT),
     "NormalByEffects": (lambda: NormalByEffects(FEATURES, LATENT), features, LATENT),
     "KindsOfNormals": (lambda: KindsOfNormals(KINDS, LATENT, modes=4), kinds, LATENT),
     "Lift": (lambda: Lift(LATENT, 4), states, 4),

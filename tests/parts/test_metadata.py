@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.special import logsumexp
 from torch.nn.functional import softplus
 
-from pgm_expr.parts import ConditionalNormal, KindsOfNormals, Metadata, NormalByEffects
+from pgm_expr.parts import ConditionalMixture, KindsOfNormals, Metadata, NormalByEffects
 
 CELLS, BATCHES, CONDITIONS, LATENT = 6, 2, 3, 4
 NAN = torch.nan
@@ -95,18 +95,8 @@ def test_without_metadata_it_says_what_to_name():
         Metadata()
 
 
-def test_a_conditional_prior_starts_at_the_standard_normal():
-    """Its linear maps start small: loc and log scale within .2 of 0, at 0 without any feature."""
-    c = Metadata(CONDITIONS, BATCHES)(*cells()).clamp(-1, 1)
-    d = ConditionalNormal(c.shape[1], LATENT)(c)
-    assert d.mean.abs().max() < 0.2 and d.stddev.log().abs().max() < 0.2
-    origin = ConditionalNormal(3, LATENT)(torch.zeros(2, 3))
-    assert origin.mean.eq(0).all() and origin.stddev.eq(1).all()
-
-
-@pytest.mark.parametrize("kind", [ConditionalNormal, NormalByEffects])
-def test_scales_are_bounded_whatever_is_told(kind):
-    part = scattered(kind(3, LATENT), 1000.0)
+def test_scales_are_bounded_whatever_is_told():
+    part = scattered(NormalByEffects(3, LATENT), 1000.0)
     for far in (-1e3, 1e3):
         log_scale = part(far * torch.eye(3)).stddev.log()
         assert log_scale.isfinite().all()
@@ -114,16 +104,44 @@ def test_scales_are_bounded_whatever_is_told(kind):
         assert log_scale.abs().max() > 3  # the bound is reached
 
 
-@pytest.mark.parametrize("kind", [ConditionalNormal, NormalByEffects])
-def test_effects_add_up_on_locs_and_on_log_scales(kind, float64):
+def test_effects_add_up_on_locs_and_on_log_scales(float64):
     """An unseen combination of levels is the sum of theirs."""
-    part, c = scattered(kind(3, LATENT), 0.1), torch.eye(3)
-    if kind is NormalByEffects:
-        part.log_scale_effect.data.zero_()
+    part, c = scattered(NormalByEffects(3, LATENT), 0.1), torch.eye(3)
+    part.log_scale_effect.data.zero_()
     origin, both = part(torch.zeros(1, 3)), part(c[:1] + c[1:2])
     for moment in (lambda d: d.mean, lambda d: 2 * torch.atanh(d.stddev.log() / math.log(50))):
         first, second = moment(part(c[:1])), moment(part(c[1:2]))
         assert torch.allclose(moment(both), first + second - moment(origin))
+
+
+def test_a_conditional_mixture_starts_with_even_weights():
+    """Whatever is told of a cell: within a fifth of 1 / M of each."""
+    c = Metadata(CONDITIONS, BATCHES)(*cells()).clamp(-1, 1)
+    weights = ConditionalMixture(c.shape[1], LATENT, modes=5)(c).mixture_distribution.probs
+    assert weights.shape == (len(c), 5) and (weights - 0.2).abs().max() < 0.04
+
+
+def test_conditions_weigh_the_same_modes_and_their_effects_add_up(float64):
+    """Log odds of two modes under both levels are the sum of those under each."""
+    part, c = scattered(ConditionalMixture(3, LATENT, modes=5), 0.5), torch.eye(3)
+    origin, both, first, second = (
+        part(told).mixture_distribution.logits.diff()
+        for told in (torch.zeros(1, 3), c[:1] + c[1:2], c[:1], c[1:2])
+    )
+    assert torch.allclose(both, first + second - origin) and not torch.allclose(first, second)
+    components = part(c).component_distribution
+    assert torch.equal(components.mean, part.loc.expand(3, -1, -1))
+
+
+def test_the_density_of_a_conditional_mixture_is_the_weighed_sum(float64):
+    part, c = scattered(ConditionalMixture(3, LATENT, modes=5), 0.5), torch.randn(7, 3)
+    z = 2 * torch.randn(7, LATENT)
+    linear = part.logits
+    logits = c.numpy() @ linear.weight.detach().numpy().T + linear.bias.detach().numpy()
+    scale = (softplus(part.raw_scale) + 1e-3).detach().numpy()
+    each = stats.norm(part.loc.detach().numpy(), scale).logpdf(z.numpy()[:, None]).sum(-1)
+    weights = logits - logsumexp(logits, axis=-1, keepdims=True)
+    assert torch.allclose(part(c).log_prob(z), torch.as_tensor(logsumexp(each + weights, axis=-1)))
 
 
 def test_kinds_weigh_the_same_modes(float64):
