@@ -149,7 +149,7 @@ class Run:
         """
         self.reread(data)
         known = self.table.cells.to(self.device)
-        cells, held_out = self._held_out(data)
+        cells, held_out = self.held_out(data)
         metrics, rows = evaluation.judge(
             self.model,
             self.guide,
@@ -235,7 +235,7 @@ class Run:
                     raise
                 self.table = reread(self.notes, data)
 
-    def _held_out(self, data: AnnData | str | Path | None) -> tuple[Cells, np.ndarray]:
+    def held_out(self, data: AnnData | str | Path | None) -> tuple[Cells, np.ndarray]:
         """The cells to judge on, and which of them."""
         known, split = self.table.cells.to(self.device), self.table.split
         cells = known if data is None else self.query(data)

@@ -11,7 +11,13 @@ from .clusters import Clusters, agreement, find_clusters
 from .compare import difference, rank, score, spread, uncertainty, zero_inflation
 from .counts import compare_counts, gene_statistics
 from .disentanglement import cca, dci, mig
-from .expression import draw_posterior, draw_prior, draw_states, normalized_expression
+from .expression import (
+    draw_posterior,
+    draw_prior,
+    draw_states,
+    normalized_expression,
+    predict,
+)
 from .heldout import elbo, iwae, standard_error, withheld
 from .judge import judge
 from .leakage import Leakage, leakage
@@ -46,6 +52,7 @@ __all__ = [
     "mig",
     "normalized_expression",
     "pca",
+    "predict",
     "probe",
     "rank",
     "score",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import torch
 from pyro import poutine
+from pyro.distributions import TorchDistribution
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
@@ -38,6 +39,16 @@ def draw_posterior(model: nn.Module, guide: nn.Module, batches: Iterable[Batch])
     model.eval(), guide.eval()
     drawn = (_sites(model, _latents(guide, batch), batch)["x"]["value"] for batch in batches)
     return torch.cat([*drawn])
+
+
+@torch.no_grad()
+def predict(model: nn.Module, guide: nn.Module, seen: Batch, asked: Batch) -> TorchDistribution:
+    """p(x | z, library of `asked`) at one draw z ~ q(z | what is seen), event shape (G,)."""
+    model.eval(), guide.eval()
+    latents = _latents(guide, seen)
+    _at_library(latents, asked)
+    with torch.random.fork_rng():  # counts drawn on the way cost the caller no noise
+        return _sites(model, latents, asked)["x"]["fn"]
 
 
 @torch.no_grad()
@@ -87,11 +98,16 @@ def _changed(batch: Batch, library: float, at: Batch) -> Batch:
 def _expected(model: nn.Module, guide: nn.Module, batch: Batch, at: Batch, draws: int) -> Tensor:
     latents = [_latents(guide, batch) for _ in range(draws)]  # the same ones at every library
     for trace in latents:
-        if "log_library" in trace.nodes:
-            trace.nodes["log_library"]["value"] = at["library"].log()
+        _at_library(trace, at)
     with torch.random.fork_rng():  # counts drawn on the way must not move the next cells' latents
         means = [_sites(model, trace, at)["x"]["fn"].mean for trace in latents]
     return torch.stack(means).mean(0)
+
+
+def _at_library(latents: Trace, at: Batch) -> None:
+    """Where the library is inferred, take that of `at` in its place."""
+    if "log_library" in latents.nodes:
+        latents.nodes["log_library"]["value"] = at["library"].log()
 
 
 def _latents(guide: nn.Module, batch: Batch) -> Trace:

@@ -70,16 +70,38 @@ def amortisation_gap(
     drawn once from the guide and held there: both bounds are given them, their cost left out.
     """
     shared, parts = None, []
+    how = dict(steps=steps, learning_rate=learning_rate, particles=particles)
     with _evaluating(model, guide), seeded(SEED):
         for batch in batches:
             shared = _shared_sites(guide, batch) if shared is None else shared
-            with poutine.replay(trace=shared):
-                own = _PerCell(shared, _cell_sites(model, guide, batch))
-                seed = int(torch.randint(2**31, ()))
-                _ascend(model, own, batch, steps, learning_rate, particles)
+            seed = int(torch.randint(2**31, ()))
+            with refined_guide(model, guide, batch, shared=shared, **how) as own:
                 bounds = (_bound(model, q, batch, draws, seed) for q in (guide, own))
                 parts.append((*bounds, own.means()))
     return Refined(*map(torch.cat, zip(*parts, strict=True)))
+
+
+@contextmanager
+def refined_guide(
+    model: nn.Module,
+    guide: nn.Module,
+    batch: Batch,
+    *,
+    steps: int = 200,
+    learning_rate: float = 0.05,
+    particles: int = 4,
+    shared: PyroTrace | None = None,
+) -> Iterator[nn.Module]:
+    """Within the block, the guide whose posteriors are those cells' own: as `amortisation_gap`.
+
+    Both halves are in evaluation mode there, and sites that all cells share stay at `shared`.
+    """
+    with _evaluating(model, guide):
+        shared = _shared_sites(guide, batch) if shared is None else shared
+        with poutine.replay(trace=shared):
+            own = _PerCell(shared, _cell_sites(model, guide, batch))
+            _ascend(model, own, batch, steps, learning_rate, particles)
+            yield own
 
 
 class _PerCell(nn.Module):

@@ -1,0 +1,96 @@
+"""The cells that a run is criticised on: held out, at most so many, beside cells that it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from .. import evaluation
+from ..data import Cells, sweep
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from anndata import AnnData
+
+    from .run import Run
+
+ENTRIES = 200_000  # counts in a minibatch: what a criticism holds of cells x genes at a time
+
+
+@dataclass(frozen=True)
+class Side:
+    """Some cells of a table, by position; labels are never told of them."""
+
+    cells: Cells
+    index: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def batches(self) -> Iterator[dict[str, Tensor]]:
+        """Minibatches that hold no more than `ENTRIES` counts each."""
+        size = max(1, ENTRIES // len(self.cells.genes))
+        return evaluation.withheld(sweep(self.cells, self.index, size))
+
+    @cached_property
+    def counts(self) -> csr_array:
+        """Their counts, (n, G)."""
+        return csr_array(self.cells.counts[self.index])
+
+    @property
+    def library(self) -> np.ndarray:
+        """Their totals over the modelled genes, (n,)."""
+        return np.asarray(self.counts.sum(1), np.float64).ravel()
+
+    @property
+    def names(self) -> np.ndarray:
+        return np.asarray(self.cells.names)[self.index]
+
+    def column(self, name: str) -> np.ndarray | None:
+        """Codes of a column (label, batch) of these cells, None where the data tell none."""
+        column = self.cells.columns.get(name)
+        return None if column is None else np.asarray(column)[self.index]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A run, cells held out from it, and cells that it was fitted to."""
+
+    run: Run
+    held_out: Side
+    known: Side
+    draws: int
+    seed: int = 0
+
+    @property
+    def pair(self) -> tuple:
+        """Model and guide, as the functions of `evaluation` take them."""
+        return self.run.model, self.run.guide
+
+
+def bench(
+    run: Run, data: AnnData | str | Path | None, *, cells: int, draws: int, seed: int = 0
+) -> Bench:
+    """At most `cells` held-out cells, and four times as many of those the run was fitted to.
+
+    Both are drawn at random, the same ones each time, and stand in the order of the data.
+    """
+    run.reread(data)
+    known = run.table.cells.to(run.device)
+    asked, held_out = run.held_out(data)
+    rng = np.random.default_rng(seed)
+    sides = (asked, held_out, cells), (known, run.table.split.development, 4 * cells)
+    return Bench(run, *(Side(c, _some(index, n, rng)) for c, index, n in sides), draws, seed)
+
+
+def _some(index: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
+    if len(index) <= most:
+        return np.asarray(index)
+    return np.sort(rng.choice(index, most, replace=False))
