@@ -73,7 +73,7 @@ def amortisation_gap(
     how = dict(steps=steps, learning_rate=learning_rate, particles=particles)
     with _evaluating(model, guide), seeded(SEED):
         for batch in batches:
-            shared = _shared_sites(guide, batch) if shared is None else shared
+            shared = shared_sites(guide, batch) if shared is None else shared
             seed = int(torch.randint(2**31, ()))
             with refined_guide(model, guide, batch, shared=shared, **how) as own:
                 bounds = (_bound(model, q, batch, draws, seed) for q in (guide, own))
@@ -97,7 +97,7 @@ def refined_guide(
     Both halves are in evaluation mode there, and sites that all cells share stay at `shared`.
     """
     with _evaluating(model, guide):
-        shared = _shared_sites(guide, batch) if shared is None else shared
+        shared = shared_sites(guide, batch) if shared is None else shared
         with poutine.replay(trace=shared):
             own = _PerCell(shared, _cell_sites(model, guide, batch))
             _ascend(model, own, batch, steps, learning_rate, particles)
@@ -173,7 +173,7 @@ def _bound(model: nn.Module, q: nn.Module, batch: Batch, draws: int, seed: int) 
 
 
 @torch.no_grad()
-def _shared_sites(guide: nn.Module, batch: Batch) -> PyroTrace:
+def shared_sites(guide: nn.Module, batch: Batch) -> PyroTrace:
     """One draw of the sites that all cells share."""
     shared = PyroTrace()
     with poutine.trace() as guided:
