@@ -26,16 +26,16 @@ from pgm_expr.distributions import NegativeBinomial
 from pgm_expr.evaluation import pit, thinning
 from pgm_expr.evaluation.refine import refined_guide
 
-WAYS = {
+WAYS = {  # options of the fit, by way
     "plain": {},
     "refined": {},
     "half": {},
-    "mog": dict(prior="mog"),
-    "nb-cell": dict(likelihood="nb-cell"),
-    "half-mog": dict(prior="mog"),
     "half-refined": {},
+    "mog": dict(prior="mog"),
+    "half-mog": dict(prior="mog"),
     "half-mog-refined": dict(prior="mog"),
-    "half-small": dict(prior="mog", latent=20, encoder_dropout=0.4),
+    "nb-cell": dict(likelihood="nb-cell"),
+    "nb-cell-refined": dict(likelihood="nb-cell"),
 }
 
 
@@ -105,20 +105,16 @@ def main():
         types = np.array(run.encoding.labels)[label[split.test]]
         rows = pit.by_bin(ours.pit.numpy(), x, types)
         kept = pit.passes(rows)
-        print(
-            f"{way}: {kept.sum()} of {len(rows)} bins hold; over all {pit.shares(ours.pit.numpy())}"
-        )
+        shares = ", ".join(f"{k} {v:.4f}" for k, v in pit.shares(ours.pit.numpy()).items())
+        print(f"{way}: {kept.sum()} of {len(rows)} bins hold; over all: {shares}")
         print(rows[~kept].round(4).to_string(index=False), flush=True)
         train = torch.from_numpy(whole.counts[split.development].toarray())
         y = label[split.development]
         fitted = evaluation.fit_baseline(train, y, len(run.encoding.labels))
         alone = evaluation.fit_baseline(train)
-        for name, baseline, knows in (
-            ("per-gene NB", alone, False),
-            ("per-type NB", fitted, True),
-        ):
-            other = pit.predictions(of_baseline(baseline, knows), pairs, draws=args.draws)
-            scored(name, ours, other)
+        rivals = {"per-gene NB": (alone, False), "per-type NB": (fitted, True)}
+        for name, rival in rivals.items():
+            scored(name, ours, pit.predictions(of_baseline(*rival), pairs, draws=args.draws))
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ class Calibration:
 
     @property
     def flagged(self) -> list[str]:
-        """Quantities whose ECDF leaves the bands; with probability 1 - alpha none, if q is right."""
+        """Quantities whose ECDF leaves the bands: a right guide's do with probability alpha."""
         return [name for name, p in self.p.items() if p < self.alpha / len(self.ranks)]
 
     def ecdf(self) -> dict[str, np.ndarray]:
