@@ -1,0 +1,212 @@
+r"""A fitted story in ArviZ's words: its plots, summaries and comparisons work as documented there.
+
+    group                 variable      dims
+    posterior             each latent   chain, draw, cell, latent      z ~ q(z | x)
+    posterior_predictive  x             chain, draw, cell, gene        x ~ p(x | z, library)
+    log_likelihood        x             chain, draw, cell              log p(x | z, library)
+    observed_data         x             cell, gene
+    constant_data         library       cell
+
+Draws of a guide are independent, so there is one chain. `az.loo` needs the posterior of all that a
+cell's counts depend on to hardly change when the cell is left out; that of its own state does (k
+is above .7 for every cell, and Poisson wins over NB on cells of the fit). So stories are compared
+by cells that were really held out, each with its importance-weighted bound as elpd: `compare`.
+
+Kumar et al., Journal of Open Source Software 2019, https://doi.org/10.21105/joss.01143
+Vehtari, Gelman and Gabry, Statistics and Computing 2017, https://doi.org/10.1007/s11222-016-9696-4
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ..inference import seeded
+from ..inference.tracing import log_prob, sample_sites, trace, within_cells
+from .guide_health import log_weights
+from .heldout import SEED
+
+MOST = 200_000_000  # cells x genes x draws: 800 MB of float32
+CELL, GENE = "cell", "gene"
+Batch = Mapping[str, Tensor]
+
+
+@torch.no_grad()
+def to_arviz(
+    model: nn.Module,
+    guide: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    draws: int = 100,
+    cells: Sequence[str] | None = None,
+    genes: Sequence[str] | None = None,
+    only: Sequence[int] | None = None,
+) -> Any:
+    """An InferenceData (ArviZ 0.x) or DataTree (1.x) of some cells.
+
+    `cells` and `genes` are names; `only` are positions of the genes whose counts are kept, all
+    by default. ValueError where cells x genes x draws would take more than 0.8 GB: pass fewer.
+    """
+    kept = list(batches)
+    n, chosen = sum(len(b["library"]) for b in kept), _chosen(kept, only)
+    if n * len(chosen) * draws > MOST:
+        raise ValueError(
+            f"{n} cells x {len(chosen)} genes x {draws} draws take "
+            f"{4e-9 * n * len(chosen) * draws:.1f} GB. Pass fewer cells, genes (`only`) or draws."
+        )
+    with seeded(SEED):
+        parts = [[_draw(model, guide, b, chosen) for b in kept] for _ in range(draws)]
+    drawn = {name: _stacked(parts, name) for name in parts[0][0]}
+    latents = {name: value for name, value in drawn.items() if name not in ("x", "log p")}
+    names = np.arange(n) if cells is None else np.asarray(cells)
+    labels = np.arange(kept[0]["x"].shape[1]) if genes is None else np.asarray(genes)
+    groups = {
+        "posterior": latents,
+        "posterior_predictive": {"x": drawn["x"]},
+        "log_likelihood": {"x": drawn["log p"]},
+        "observed_data": {"x": _joined(kept, "x")[:, chosen]},
+        "constant_data": {"library": _joined(kept, "library")[:, 0]},
+    }
+    dims = {name: _dims(name, value, n) for name, value in latents.items()}
+    coords = {CELL: names, GENE: labels[chosen]}
+    return _from_dict(groups, dims | {"x": [CELL, GENE], "library": [CELL]}, coords)
+
+
+def _chosen(batches: list[Batch], only: Sequence[int] | None) -> np.ndarray:
+    return np.arange(batches[0]["x"].shape[1]) if only is None else np.asarray(only)
+
+
+def _draw(model: nn.Module, guide: nn.Module, batch: Batch, chosen: np.ndarray) -> dict:
+    """One draw of latents and counts of some cells, and log p of their counts."""
+    model.eval(), guide.eval()
+    guided = trace(guide, batch)
+    at = trace(model, batch, at=guided).nodes["x"]
+    found = {site["name"]: site["value"] for site in sample_sites(guided)}
+    x = at["fn"].sample()[:, torch.as_tensor(chosen, device=at["value"].device)]
+    return found | {"x": x, "log p": log_prob(at)}
+
+
+def _stacked(parts: list[list[dict]], name: str) -> np.ndarray:
+    """(1, S, ...): one chain."""
+    rows = [torch.cat([_rows(p[name]) for p in draw]).cpu().numpy() for draw in parts]
+    return np.stack(rows)[None]
+
+
+def _rows(value: Tensor) -> Tensor:
+    return value if value.dim() else value.unsqueeze(0)
+
+
+def _joined(batches: list[Batch], key: str) -> np.ndarray:
+    return torch.cat([batch[key] for batch in batches]).cpu().numpy()
+
+
+def _dims(name: str, value: np.ndarray, cells: int) -> list[str]:
+    """Names of a latent's dims after chain and draw."""
+    first = [CELL] if value.shape[2] == cells else [f"{name}_global"]
+    return first + [f"{name}_latent" if value.ndim > 4 else "latent"] * (value.ndim - 3)
+
+
+def _arviz() -> ModuleType:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # 0.x announces 1.x when imported
+        import arviz
+    return arviz
+
+
+def _from_dict(groups: dict, dims: dict, coords: dict) -> Any:
+    az = _arviz()
+    shapes = {**dims}
+    if az.__version__.startswith("0"):
+        likelihood = groups.pop("log_likelihood")
+        found = az.from_dict(**groups, dims=shapes, coords=coords)
+        inner = az.from_dict(log_likelihood=likelihood, dims={"x": [CELL]}, coords=coords)
+        return az.concat(found, inner)
+    likelihood = groups.pop("log_likelihood")  # dims are given by variable, so by itself
+    found = az.from_dict(groups, dims=shapes, coords=coords)
+    inner = az.from_dict({"log_likelihood": likelihood}, dims={"x": [CELL]}, coords=coords)
+    found["log_likelihood"] = inner["log_likelihood"]
+    return found
+
+
+def elpd(bounds: Tensor | np.ndarray) -> Any:
+    """Held-out bounds of N cells, nats, as what `az.compare` takes: an ELPDData.
+
+    The cells were really left out, so there is no correction: p is 0, and no k.
+    """
+    az, values = _arviz(), np.asarray(bounds, np.float64)
+    n = len(values)
+    se = float(np.sqrt(n * values.var()))
+    rows = dict(
+        elpd_loo=values.sum(), se=se, p_loo=0.0, n_samples=n, n_data_points=n, warning=False,
+        loo_i=values, scale="log",
+    )  # fmt: skip
+    if az.__version__.startswith("0"):
+        import xarray
+
+        rows["loo_i"] = xarray.DataArray(values, dims=[CELL])
+        from arviz.stats.stats_utils import ELPDData
+
+        return ELPDData(data=list(rows.values()), index=list(rows))
+    from arviz import ELPDData
+
+    return ELPDData(
+        kind="loo", elpd=values.sum(), se=se, p=0.0, n_samples=n, n_data_points=n, scale="log",
+        warning=False, good_k=0.7, elpd_i=values, pareto_k=np.zeros(n),
+    )  # fmt: skip
+
+
+def compare(bounds: Mapping[str, Tensor | np.ndarray]) -> pd.DataFrame:
+    """`az.compare` of stories by their bounds of the same held-out cells, best first.
+
+    `elpd_diff` and `dse` are sums over cells: divided by their number they are nats a cell.
+    ValueError where the cells are not the same number.
+    """
+    sizes = {name: len(values) for name, values in bounds.items()}
+    if len(set(sizes.values())) != 1:
+        raise ValueError(f"stories must be judged on the same cells: got {sizes}.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _arviz().compare({name: elpd(values) for name, values in bounds.items()})
+
+
+@torch.no_grad()
+def loo(
+    model: nn.Module, guide: nn.Module, batches: Iterable[Batch], *, draws: int = 100, k: int = 50
+) -> Any:
+    """`az.loo` of a story with sites that all cells share, draw by draw of those.
+
+    A cell's own state is summed out at each draw, by `k` importance-weighted draws of it.
+    ValueError for a story whose latents are all of cells: leaving a cell out would change its
+    state, which LOO takes to stay. Compare such stories by held-out cells, see `compare`.
+    """
+    kept = list(batches)
+    shared = [s["name"] for s in sample_sites(trace(guide, kept[0])) if not within_cells(s)]
+    if not shared:
+        raise ValueError(
+            f"{type(model).__name__} has no site that all cells share, and az.loo on states of "
+            "cells is wrong: they follow the cell. Compare stories by held-out cells."
+        )
+    from pyro import poutine
+
+    from .refine import shared_sites
+
+    with seeded(SEED):
+        rows = []
+        for _ in range(draws):
+            with poutine.replay(trace=shared_sites(guide, kept[0])):
+                each = [log_weights(model, guide, b, k).logsumexp(0) for b in kept]
+            rows.append(torch.cat(each).cpu().numpy() - np.log(k))
+    log_likelihood = {"x": np.stack(rows)[None]}
+    az = _arviz()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of k, which the result tells
+        only = {"posterior": {"shared": np.zeros((1, draws))}, "log_likelihood": log_likelihood}
+        data = az.from_dict(**only) if az.__version__.startswith("0") else az.from_dict(only)
+        return az.loo(data, pointwise=True)
