@@ -3,33 +3,35 @@ r"""Which label a cell has, and how sure that is: a calibrated classifier of lat
     p(y | x)     = mean over draws z ~ q(z | x) of softmax(logits(z) / temperature)
     p(label | y) = 1 - noise for y itself, the rest shared by the others
 
-The logits are linear in z, fitted to the mean of each labelled cell's draws. Dimensions are scaled
-by all draws together, so that one which holds nothing of any cell is not blown up. Penalty,
-temperature, and whether to average over draws or to take their mean as the state, are chosen by
-cross-fitting: each labelled cell is judged by a classifier that was fitted without it, by
-log p(label | x). Few labels can be separated without error almost anywhere, so the error on the
-cells it was fitted to says nothing of either; and with few the average over draws is the better
-one, with many the mean.
+The logits are linear in z and maximise log p(label | z) - |weights|^2 / (2 penalty) over the mean
+states of labelled cells. Dimensions are scaled by all draws together, so that one which holds
+nothing of any cell is not blown up.
+
+Few labels can be separated without error almost anywhere, so the error on the cells a classifier
+was fitted to says nothing of penalty or temperature: each labelled cell is judged by one that was
+fitted without it, by log p(label | x), and where labels are few in several splits. The best
+temperature of few labels is often 0, and that of wrong ones is chance, so none is chosen on the
+way: the penalty is the one with the largest prod p(label | x) on average over a grid of
+temperatures, and log temperature its mean, each weighed by the same product. With many labels
+both fall on the best.
 
 Guo et al., On Calibration of Modern Neural Networks, ICML 2017, https://arxiv.org/abs/1706.04599
 """
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import softmax
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from scipy.optimize import minimize
+from scipy.special import logsumexp, softmax
 from sklearn.preprocessing import StandardScaler
 
-PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)  # sklearn's C
-LOG_TEMPERATURES = (-4.0, 3.0)
+PENALTIES = (0.03, 0.1, 0.3, 1.0, 3.0)
+TEMPERATURES = np.exp(np.arange(-4, 1.51, 0.25))
 CERTAIN = 1e-6  # a label is never impossible
+FOLDS = 5
+SPLITS, ENOUGH = 5, 1000  # splits into folds, and cells left out by all of them together
 
 
 @dataclass(frozen=True)
@@ -37,17 +39,16 @@ class Classifier:
     """A fitted p(y | z) over K classes; those without a labelled cell have probability 0."""
 
     scaler: StandardScaler
-    regression: LogisticRegression
+    weights: np.ndarray  # of [z, 1], (D + 1, classes present)
     temperature: float
-    averaged: bool  # over draws; else their mean is the state
+    present: np.ndarray  # classes with a labelled cell
     classes: int
 
     def probabilities(self, draws: np.ndarray) -> np.ndarray:
         """p(y | x) of draws (S, N, D) of the states of N cells: (N, K)."""
-        draws = draws if self.averaged else draws.mean(0, keepdims=True)
-        logits = _logits(self.regression, _scaled(self.scaler, draws))
+        logits = _scaled(self.scaler, draws) @ self.weights
         known = np.zeros((draws.shape[1], self.classes))
-        known[:, self.regression.classes_] = softmax(logits / self.temperature, -1).mean(0)
+        known[:, self.present] = _averaged(logits, self.temperature)
         return known
 
 
@@ -60,71 +61,86 @@ def fit_classifier(
     ValueError where fewer than two classes have two labelled cells: nothing can be cross-fitted.
     """
     scaler = StandardScaler().fit(draws.reshape(-1, draws.shape[-1]))
-    chosen, y = _scaled(scaler, draws[:, labels >= 0]), labels[labels >= 0]
+    z, y = _scaled(scaler, draws[:, labels >= 0]), labels[labels >= 0]
     sizes = np.bincount(y, minlength=classes)
     if (sizes > 1).sum() < 2:
         raise ValueError(
             f"a classifier needs two labelled cells in each of two classes: got {sizes.tolist()} "
             "by class. Label more cells."
         )
-    states = {True: chosen, False: chosen.mean(0, keepdims=True)}
-    tried = itertools.product(PENALTIES, states)
-    score, penalty, averaged = max(
-        (_crossfit(states[a], y, p, noise, seed), p, a) for p, a in tried
-    )
-    regression = _regression(penalty).fit(states[False][0], y)
-    return Classifier(scaler, regression, score.temperature, averaged, classes)
-
-
-class _Score(NamedTuple):
-    log_p: float  # mean log p(label | x) of cells left out
-    temperature: float
-
-
-def _regression(penalty: float) -> LogisticRegression:
-    return LogisticRegression(C=penalty, max_iter=5000)
+    scores = np.stack([_crossfit(z, y, penalty, noise, seed) for penalty in PENALTIES])
+    best = logsumexp(scores, 1).argmax()
+    penalty, temperature = PENALTIES[best], np.exp(softmax(scores[best]) @ np.log(TEMPERATURES))
+    weights = _regression(z.mean(0), y, penalty, noise)
+    return Classifier(scaler, weights, float(temperature), np.unique(y), classes)
 
 
 def _scaled(scaler: StandardScaler, draws: np.ndarray) -> np.ndarray:
-    return (draws - scaler.mean_) / scaler.scale_
+    """[z, 1], (S, N, D + 1)."""
+    z = (draws - scaler.mean_) / scaler.scale_
+    return np.concatenate([z, np.ones_like(z[..., :1])], -1)
 
 
-def _logits(regression: LogisticRegression, draws: np.ndarray) -> np.ndarray:
-    """(S, N, K), for two classes too, of which sklearn gives the difference alone."""
-    found = regression.decision_function(draws.reshape(-1, draws.shape[-1]))
-    found = found if found.ndim == 2 else np.stack([np.zeros_like(found), found], 1)
-    return found.reshape(*draws.shape[:2], -1)
+def _averaged(logits: np.ndarray, temperature: float) -> np.ndarray:
+    return softmax(logits / temperature, -1).mean(0)
 
 
-def _crossfit(draws: np.ndarray, y: np.ndarray, penalty: float, noise: float, seed: int) -> _Score:
-    """Mean log p(label | x) of cells left out, at the best temperature."""
-    logits, known = _left_out(draws, y, penalty, seed)
-    classes = logits.shape[-1]
-    wrong = max(noise, CERTAIN) / max(classes - 1, 1)
-    confusion = np.full((classes, classes), wrong)
-    np.fill_diagonal(confusion, 1 - max(noise, CERTAIN))
+def _confusion(classes: int, noise: float) -> np.ndarray:
+    """p(label | y), (K, K)."""
+    wrong = max(noise, CERTAIN)
+    return np.where(np.eye(classes, dtype=bool), 1 - wrong, wrong / max(classes - 1, 1))
 
-    def loss(log_temperature: float) -> float:
-        recorded = softmax(logits / np.exp(log_temperature), -1).mean(0) @ confusion
-        return -np.log(recorded[np.arange(len(known)), known]).mean()
 
-    best = minimize_scalar(loss, bounds=LOG_TEMPERATURES, method="bounded")
-    return _Score(-best.fun, float(np.exp(best.x)))
+def _regression(z: np.ndarray, y: np.ndarray, penalty: float, noise: float) -> np.ndarray:
+    """Weights (D + 1, K) of the classes of y, by descent from no preference."""
+    present, y = np.unique(y, return_inverse=True)
+    told = _confusion(len(present), noise)[:, y].T  # (N, K)
+    shape = z.shape[1], len(present)
+
+    def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = flat.reshape(shape)
+        p = softmax(z @ weights, -1)
+        recorded = (p * told).sum(1, keepdims=True)
+        shrunk = weights / penalty
+        shrunk[-1] = 0  # the intercept is free
+        gradient = z.T @ (p - p * told / recorded) + shrunk
+        return (shrunk * weights).sum() / 2 - np.log(recorded).sum(), gradient.ravel()
+
+    start = np.zeros(shape).ravel()
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 5000})
+    return found.x.reshape(shape)
+
+
+def _crossfit(z: np.ndarray, y: np.ndarray, penalty: float, noise: float, seed: int) -> np.ndarray:
+    """log p(label | x) of the cells left out, summed, at each temperature; mean over splits."""
+    kept = np.bincount(y)[y] > 1  # a class of one cell cannot be learned without it
+    z, (present, y) = z[:, kept], np.unique(y[kept], return_inverse=True)
+    told, rng = _confusion(len(present), noise)[:, y].T, np.random.default_rng(seed)
+    splits = int(np.clip(ENOUGH // len(y), 1, SPLITS))
+    score = np.zeros(len(TEMPERATURES))
+    for _ in range(splits):
+        logits = _left_out(z, y, _folds(y, rng), penalty, noise)
+        recorded = [(_averaged(logits, t) * told).sum(1) for t in TEMPERATURES]
+        score += np.log(recorded).sum(1) / splits
+    return score
+
+
+def _folds(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The fold of each cell; cells of a class lie in as many folds as can be."""
+    folds = np.empty(len(y), int)
+    folds[np.lexsort((rng.random(len(y)), y))] = np.arange(len(y)) % FOLDS
+    return folds
 
 
 def _left_out(
-    draws: np.ndarray, y: np.ndarray, penalty: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (S, n, K) of each cell by a fit without it, and its class; of classes of two."""
-    _, codes, sizes = np.unique(y, return_inverse=True, return_counts=True)
-    keep = sizes[codes] > 1
-    draws, (present, codes) = draws[:, keep], np.unique(codes[keep], return_inverse=True)
-    logits = np.empty((*draws.shape[:2], len(present)))
-    folds = StratifiedKFold(min(5, sizes[sizes > 1].min()), shuffle=True, random_state=seed)
-    for train, test in folds.split(codes, codes):
-        fitted = _regression(penalty).fit(draws[:, train].mean(0), codes[train])
-        logits[:, test] = _logits(fitted, draws[:, test])
-    return logits, codes
+    z: np.ndarray, y: np.ndarray, folds: np.ndarray, penalty: float, noise: float
+) -> np.ndarray:
+    """Logits (S, n, K) of each cell by a fit without its fold."""
+    logits = np.empty((*z.shape[:2], y.max() + 1))
+    for fold in np.unique(folds):
+        train, test = folds != fold, folds == fold
+        logits[:, test] = z[:, test] @ _regression(z[:, train].mean(0), y[train], penalty, noise)
+    return logits
 
 
 def calibration_error(p: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:

@@ -59,6 +59,35 @@ def test_noise_that_is_not_told_looks_like_doubt():
     assert told > not_told + 0.1
 
 
+def test_finds_the_true_probabilities_from_wrong_labels():
+    """A third of them, of which the fit is told."""
+    z, labels, truth = cells(0, n=20000, spread=2.5)
+    rng = np.random.default_rng(0)
+    wrong = rng.random(len(z)) < 1 / 3
+    known = np.where(wrong, (labels + rng.integers(1, 3, len(z))) % 3, labels)
+    found = fit_classifier(z[None], known, classes=3, noise=1 / 3).probabilities(z[None])
+    assert np.abs(found - truth).mean() < 0.01
+
+
+def test_few_labels_without_an_error_make_nobody_certain():
+    """Five a class, which a plane separates: no fit costs fresh cells more than to guess."""
+    for seed in range(10):
+        z, labels, _ = cells(seed, spread=2.5)
+        known = np.full(len(z), -1)
+        for kind in range(3):
+            known[np.flatnonzero(labels == kind)[:5]] = kind
+        p = fit_classifier(z[None], known, classes=3).probabilities(z[None])
+        assert -np.log(p[np.arange(len(z)), labels]).mean() < np.log(3)
+
+
+def test_a_class_of_one_label_is_possible():
+    z, labels, _ = cells(0, n=300)
+    single = np.flatnonzero(labels == 2)[0]
+    known = np.where((labels == 2) & (np.arange(300) != single), -1, labels)
+    p = fit_classifier(z[None], known, classes=3).probabilities(z[None])
+    assert (p[:, 2] > 0).all() and np.allclose(p.sum(1), 1)
+
+
 def test_draws_are_averaged():
     z, labels, _ = cells(0, n=500)
     fitted = fit_classifier(z[None], labels, classes=3)
