@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from . import api, report
+from . import api, cli_criticism, report
 from .cli_options import (
     Conditions,
     Data,
@@ -283,6 +283,9 @@ def compare(
     )
     out.print(report.comparison_page(done.rows, done.zero_inflation, done.draws))
     out.print(f"Written to {out_folder}: comparison.csv, comparison.json, comparison.png.")
+
+
+app.add_typer(cli_criticism.app)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -5,19 +5,25 @@ from ..inference import PosteriorCollapse, write_atomically
 from ..zoo import OBJECTIVES, PARTS, REFUSED, STORIES, story
 from ..zoo import new as new_story
 from .compare import Comparison, compare
+from .criticism import CELLS, DRAWS, SECTIONS, criticize
 from .express import express
 from .fit import fit
-from .folder import RunFolder
+from .folder import CRITICISM, RunFolder
 from .h5ad import check_out, write_h5ad
 from .load import load
 from .predict import predict
+from .reported import reported
 from .run import Run
 from .table import Table, prepare
 
 __all__ = [
+    "CELLS",
+    "CRITICISM",
+    "DRAWS",
     "OBJECTIVES",
     "PARTS",
     "REFUSED",
+    "SECTIONS",
     "STORIES",
     "Comparison",
     "PosteriorCollapse",
@@ -26,6 +32,7 @@ __all__ = [
     "Table",
     "check_out",
     "compare",
+    "criticize",
     "describe",
     "express",
     "fit",
@@ -34,6 +41,7 @@ __all__ = [
     "new_story",
     "predict",
     "prepare",
+    "reported",
     "story",
     "write_atomically",
     "write_h5ad",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .. import evaluation
 from ..data import Cells, sweep
+from ..evaluation import guide_health
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +74,21 @@ class Bench:
     def pair(self) -> tuple:
         """Model and guide, as the functions of `evaluation` take them."""
         return self.run.model, self.run.guide
+
+    @cached_property
+    def weights(self) -> guide_health.Weights:
+        """Importance weights of the held-out cells, told by their figures."""
+        return guide_health.weights(*self.pair, self.held_out.batches(), draws=self.draws)
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """Labels of the held-out cells as text, None where the data tell none."""
+        codes = self.held_out.column("label")
+        return None if codes is None else np.append(self.run.encoding.labels, "none")[codes]
+
+    def first(self, number: int) -> Side:
+        """Some of the held-out cells, for what takes long."""
+        return Side(self.held_out.cells, self.held_out.index[:: -(-len(self.held_out) // number)])
 
 
 def bench(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,10 @@ from ..inference import (
     seeded,
 )
 from ..zoo import Story
+from .arviz import to_arviz
+from .criticism import CELLS, criticize
+from .criticism import DRAWS as IMPORTANCE
+from .differential import differential_expression
 from .folder import METRICS, MODEL, STORY, RunFolder
 from .heard import check_drawn, check_expressed
 from .population import draw_population
@@ -170,6 +174,46 @@ class Run:
         if metrics["collapse"]:
             warnings.warn(metrics["collapse"], PosteriorCollapse, stacklevel=2)
         return self.metrics
+
+    def criticize(
+        self,
+        data: AnnData | str | Path | None = None,
+        *,
+        cells: int = CELLS,
+        draws: int = IMPORTANCE,
+    ) -> dict[str, Any]:
+        """Every check of `evaluation` on at most `cells` held-out cells; plain data by section.
+
+        Sections: heldout, health, sbc, ppc, calibration, two_sample, structure, typicality,
+        differential; what these data cannot tell is in `not_measured` with the reason. An AnnData
+        gets the figures of each cell as obs["pgm_<story>_pareto_k"] and so on, the guide's health
+        as uns["pgm_<story>_health"]. Memory is bounded by `cells`, not by the size of the data.
+        """
+        return criticize(self, data, cells=cells, draws=draws)
+
+    def to_arviz(
+        self,
+        data: AnnData | str | Path | None = None,
+        *,
+        cells: int = 100,
+        genes: Sequence[str] | None = None,
+        draws: int = 100,
+    ) -> Any:
+        """An InferenceData (ArviZ 1.x: DataTree) of some held-out cells and genes, see
+        `evaluation.to_arviz`; all genes by default. ValueError for genes the fit does not know."""
+        return to_arviz(self, data, cells=cells, genes=genes, draws=draws)
+
+    def differential_expression(
+        self, data: AnnData, groups: str, one: str, other: str, *, draws: int = 100
+    ) -> pd.DataFrame:
+        """Posterior log2 fold changes of level `one` over `other` of a column of obs, by gene.
+
+        Columns: mean, sd, low, high (95% interval), probability (of |log2 fold change| > .25) and
+        called (expected share of false calls at most .05). The posterior is of these cells' states
+        given the weights: cells of one donor are no replicates. ValueError for unknown columns
+        and levels.
+        """
+        return differential_expression(self, data, groups, one, other, draws)
 
     def save(self, path: str | Path) -> None:
         """Write the run to a folder; each file is whole or absent at any moment."""

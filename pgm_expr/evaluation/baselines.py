@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ..distributions import NegativeBinomial
@@ -25,8 +26,12 @@ class Baseline(NamedTuple):
 
     def log_prob(self, x: Tensor, label: Tensor | None = None) -> Tensor:
         """log p(x | library, label) of each cell, (N,); label -1 and None use pooled shares."""
-        log_mean = _log_mean(self.log_share, x, label)
-        return NegativeBinomial(log_mean, self.log_dispersion).log_prob(x).sum(-1)
+        return self.predict(x.sum(-1, keepdim=True), label).log_prob(x)
+
+    def predict(self, library: Tensor, label: Tensor | None = None) -> TorchDistribution:
+        """Counts of cells of these libraries (N, 1): event shape (G,)."""
+        rows = self.log_share[-1:] if label is None else self.log_share[label]
+        return NegativeBinomial(library.log() + rows, self.log_dispersion).to_event(1)
 
 
 def fit_baseline(x: Tensor, label: Tensor | None = None, labels: int = 0) -> Baseline:

@@ -11,34 +11,35 @@ r"""Is the guide right? What importance weights say of q(z | x), cell by cell.
 
 In many dimensions k is above .7 for nearly all cells of well-fitted stories, so it is no alarm:
 look at its distribution, at the order of cells, and at k once each cell's posterior is its own.
+Where all weights of a cell are the same, as for the exact posterior, there is no tail to fit and
+ArviZ says infinity; so it does where a few draws weigh all: `efficiency` tells them apart.
 
-Over all cells, KL(q(z | x) || p(z)) splits into what z tells of x and how far the posteriors
-together are from the prior (Hoffman and Johnson 2016):
-
-    mean_n KL_n = I(x; z) + KL(q(z) || p(z)),   q(z) = mean_n q(z | x_n)
+`guide_health` puts them beside what latents carry (`collapse`) and where the KL goes (`surgery`).
 
 Vehtari et al., JMLR 2024, https://arxiv.org/abs/1507.02646
-Hoffman and Johnson, ELBO surgery, NIPS workshop 2016.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from pyro.distributions import TorchDistribution
+from pyro import poutine
 from torch import Tensor, nn
 
-from ..inference import IWAE, seeded
-from ..inference.tracing import sample_sites, trace, within_cells
-from .heldout import ENTRIES, SEED
-from .refine import refined_guide
+from ..inference import ELBO, IWAE, LatentUse, Objective, latent_use, seeded
+from .heldout import ENTRIES, SEED, standard_error
+from .refine import DiscreteLatent, refined_guide, shared_sites
+from .surgery import Surgery, surgery
 
 Batch = Mapping[str, Tensor]
+HIGH = 0.7  # a k above which an estimate from the weights is not to be trusted
+EQUAL = 0.99  # but efficiency above this says that they are all alike, whatever k
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -56,6 +57,11 @@ class Weights(NamedTuple):
         """Nats that the bound leaves, (N,)."""
         return self.iwae - self.elbo
 
+    @property
+    def untrusted(self) -> Tensor:
+        """Whether a cell's weights are of no use, (N,): k above .7, and they are not all alike."""
+        return (self.pareto_k > HIGH) & (self.efficiency < EQUAL)
+
     def worst(self, number: int = 10) -> Tensor:
         """Positions of the cells whose posteriors are the worst: largest gap of the bound.
 
@@ -70,13 +76,17 @@ def weights(
 ) -> Weights:
     """The health of a guide on some cells, from `draws` importance weights each.
 
-    Weights of a minibatch are held at a time, never those of all cells. ValueError for fewer than
-    100 draws: the tail of the weights needs 20.
+    Weights of a minibatch are held at a time, never those of all cells. Sites that all cells
+    share are drawn once. ValueError for fewer than 100 draws: the tail of the weights needs 20.
     """
-    if draws < 100:
-        raise ValueError(f"draws must be at least 100, to fit a tail: got {draws}.")
+    _refuse_few(draws)
+    model.eval(), guide.eval()
+    shared, parts = None, []
     with seeded(SEED):
-        parts = [_of_batch(log_weights(model, guide, batch, draws)) for batch in batches]
+        for batch in batches:
+            shared = shared_sites(guide, batch) if shared is None else shared
+            with poutine.replay(trace=shared):
+                parts.append(_of_batch(log_weights(model, guide, batch, draws)))
     return Weights(*map(torch.cat, zip(*parts, strict=True)))
 
 
@@ -89,14 +99,23 @@ def refined_weights(
     steps: int = 200,
 ) -> Weights:
     """`weights` once the posterior of each cell is its own, see `refine`."""
-    parts = []
+    _refuse_few(draws)
+    model.eval(), guide.eval()
+    shared, parts = None, []
     with seeded(SEED):
         for batch in batches:
-            with refined_guide(model, guide, batch, steps=steps) as own, torch.no_grad():
+            shared = shared_sites(guide, batch) if shared is None else shared
+            with refined_guide(model, guide, batch, steps=steps, shared=shared) as own:
                 parts.append(_of_batch(log_weights(model, own, batch, draws)))
     return Weights(*map(torch.cat, zip(*parts, strict=True)))
 
 
+def _refuse_few(draws: int) -> None:
+    if draws < 100:
+        raise ValueError(f"draws must be at least 100, to fit a tail: got {draws}.")
+
+
+@torch.no_grad()
 def log_weights(model: nn.Module, guide: nn.Module, batch: Batch, draws: int) -> Tensor:
     """log w of each draw and cell, (K, N); enumerated sites are summed over."""
     most, rows = max(1, ENTRIES // batch["x"].numel()), []
@@ -131,64 +150,104 @@ def quantiles(values: Tensor) -> dict[str, float]:
     return {f"q{round(100 * q):02d}": float(v) for q, v in zip(QUANTILES, found, strict=True)}
 
 
-class Surgery(NamedTuple):
-    """Where the nats of the KL go, of one continuous site: per cell, and over all cells."""
+@dataclass(frozen=True)
+class GuideHealth:
+    """How well a guide serves N cells, and what its latents carry."""
 
-    kl: float  # mean over cells of KL(q(z | x) || p(z)), by draws
-    information: float  # I(x; z) under the guide, at most log(cells)
-    aggregate: float  # KL(q(z) || p(z)): the posteriors together against the prior
+    weights: Weights  # of all N cells
+    use: LatentUse  # posterior means (N, D) and KL per dimension, nats
+    surgery: dict[str, Surgery]  # by continuous site, over some of the cells
+    refined: Weights | None  # of M cells, each with its own posterior; None if M = 0 or discrete
+    chosen: Tensor  # (M,) positions of these
+
+    @property
+    def amortisation_gap(self) -> Tensor | None:
+        """Nats that a posterior of its own gains a cell, (M,)."""
+        return None if self.refined is None else self.refined.elbo - self.weights.elbo[self.chosen]
+
+    def worst(self, number: int = 10) -> Tensor:
+        """Positions of the cells that the guide serves worst."""
+        return self.weights.worst(number)
+
+    def summary(self) -> dict[str, float]:
+        """Figures by name: means and quantiles over cells, nats where they are bounds or KL."""
+        cells = {"cells": len(self.weights.elbo)} | _figures(self.weights)
+        latent = {"kl": self.use.kl.sum().item(), "active_units": self.use.active_units}
+        for site, parts in self.surgery.items():
+            latent |= {f"{site}_{name}": float(v) for name, v in parts._asdict().items()}
+        return cells | latent | self._refined_figures()
+
+    def _refined_figures(self) -> dict[str, float]:
+        if self.refined is None:
+            return {}
+        gap, before = self.amortisation_gap, Weights(*(v[self.chosen] for v in self.weights))
+        sides = {"amortised_": before, "refined_": self.refined}  # of the same cells
+        found = {f"{side}{k}": v for side, w in sides.items() for k, v in _figures(w).items()}
+        se = standard_error(gap)
+        return {"amortisation_gap": gap.mean().item(), "amortisation_gap_se": se} | found
 
 
-@torch.no_grad()
-def surgery(
-    model: nn.Module, guide: nn.Module, batches: Iterable[Batch], *, draws: int = 4
-) -> dict[str, Surgery]:
-    """Mutual information of cells and each continuous latent, and what is left of its KL.
+def _figures(found: Weights) -> dict[str, float]:
+    bounds = {name: getattr(found, name) for name in ("elbo", "iwae_quarter", "iwae", "gap")}
+    shapes = {name: getattr(found, name) for name in ("pareto_k", "efficiency")}
+    return (
+        {name: value.mean().item() for name, value in bounds.items()}
+        | {f"{name}_{q}": v for name, value in shapes.items() for q, v in quantiles(value).items()}
+        | {"untrusted": found.untrusted.double().mean().item()}
+    )
 
-    All pairs of cells are looked at, a minibatch of draws against a minibatch of posteriors, so
-    time grows with the square of their number: pass some hundreds. Where a prior is conditional,
-    the prior of each draw is its own cell's. Averaged over `draws` of each cell.
+
+def guide_health(
+    model: nn.Module,
+    guide: nn.Module,
+    sweep: Callable[[], Iterable[Batch]],
+    *,
+    draws: int = 1000,
+    refined: int = 100,
+    pairs: int = 1000,
+    objective: Callable[..., Objective] = ELBO,
+) -> GuideHealth:
+    """The health of a guide on the cells that each call of `sweep` goes through.
+
+    `draws` importance weights of each cell; `refined` of them, spread evenly, are given a
+    posterior of their own as well, and `pairs` of them are looked at two by two for the
+    `surgery`. Time is that of `draws` passes through all cells; weights and counts of a
+    minibatch are held at a time, and the counts of `pairs` cells.
+    Sites that all cells share are drawn once and held there.
     """
-    with seeded(SEED):
-        kept = list(batches)
-        each = [_surgery(_posteriors(model, guide, kept)) for _ in range(draws)]
-    return {
-        site: Surgery(*torch.tensor([one[site] for one in each]).mean(0).tolist())
-        for site in each[0]
-    }
-
-
-Posterior = tuple[TorchDistribution, Tensor, Tensor]  # q of a minibatch, draws (N, D), log p (N,)
-
-
-def _posteriors(
-    model: nn.Module, guide: nn.Module, batches: Iterable[Batch]
-) -> dict[str, list[Posterior]]:
-    """What is known of each continuous latent of a cell, minibatch by minibatch."""
     model.eval(), guide.eval()
-    found: dict[str, list[Posterior]] = {}
+    with seeded(SEED):
+        shared = shared_sites(guide, next(iter(sweep())))
+    with poutine.replay(trace=shared):
+        found = weights(model, guide, sweep(), draws=draws)
+        use = latent_use(objective(model, guide, cells=math.inf), sweep())
+        chosen, some = (_spread(len(found.elbo), number) for number in (refined, pairs))
+        split = surgery(model, guide, _rows(sweep(), some))
+        own = _own(model, guide, _rows(sweep(), chosen), draws) if refined else None
+    return GuideHealth(found, use, split, own, chosen)
+
+
+def _own(
+    model: nn.Module, guide: nn.Module, batches: Iterable[Batch], draws: int
+) -> Weights | None:
+    """`refined_weights`, None where a latent of a cell is discrete."""
+    try:
+        return refined_weights(model, guide, batches, draws=draws)
+    except DiscreteLatent:
+        return None
+
+
+def _spread(cells: int, number: int) -> Tensor:
+    """Positions of `number` cells, evenly over all; cells may stand in the order of their kind."""
+    return torch.linspace(0, cells - 1, min(cells, number), dtype=torch.float64).long()
+
+
+def _rows(batches: Iterable[Batch], positions: Tensor) -> Iterator[dict[str, Tensor]]:
+    """Minibatches of the cells at these ascending positions."""
+    start = 0
     for batch in batches:
-        guided = trace(guide, batch)  # an enumerated site is drawn
-        modelled = trace(model, batch, at=guided)
-        for site in sample_sites(guided):
-            if within_cells(site) and not site["fn"].support.is_discrete:
-                z, p = site["value"], modelled.nodes[site["name"]]["fn"]
-                found.setdefault(site["name"], []).append((site["fn"], z, p.log_prob(z)))
-    return found
-
-
-def _surgery(sites: Mapping[str, list[Posterior]]) -> dict[str, tuple[float, float, float]]:
-    found = {}
-    for site, parts in sites.items():
-        own = torch.cat([q.log_prob(z) for q, z, _ in parts]).double()  # (N,)
-        prior = torch.cat([p for *_, p in parts]).double()
-        mixed = torch.cat([_mixed(z, [q for q, *_ in parts]) for _, z, _ in parts]).double()
-        pairs = (own, prior), (own, mixed), (mixed, prior)
-        found[site] = tuple((a - b).mean().item() for a, b in pairs)
-    return found
-
-
-def _mixed(z: Tensor, posteriors: Iterable[TorchDistribution]) -> Tensor:
-    """log mean_n q(z | x_n) of draws (M, D) over all cells n: (M,)."""
-    each = torch.cat([q.log_prob(z.unsqueeze(-2)) for q in posteriors], -1)  # (M, N)
-    return each.logsumexp(-1) - math.log(each.shape[-1])
+        end = start + len(batch["library"])
+        here = positions[(positions >= start) & (positions < end)] - start
+        if len(here):
+            yield {name: value[here.to(value.device)] for name, value in batch.items()}
+        start = end

@@ -39,6 +39,10 @@ NARROW = 1e-4  # and the least standard deviation to start from: a point mass co
 Batch = Mapping[str, Tensor]
 
 
+class DiscreteLatent(ValueError):
+    """A cell's latent that has no gradient to refine it by."""
+
+
 class Refined(NamedTuple):
     """Evidence lower bounds of N cells in nats, before and after refinement by cell."""
 
@@ -192,7 +196,7 @@ def _cell_sites(model: nn.Module, guide: nn.Module, batch: Batch) -> dict[str, d
     latents = [site for site in sites if not site["is_observed"]]
     for site in latents:
         if site["fn"].support.is_discrete:
-            raise ValueError(
+            raise DiscreteLatent(
                 f"amortisation_gap at site '{site['name']}': got a discrete latent, and only "
                 "continuous ones can be refined. Sum it out in the model."
             )

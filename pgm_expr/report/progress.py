@@ -31,8 +31,10 @@ def bar(rows: Iterable[dict], epochs: int, *, show: bool = True) -> Iterator[dic
         progress.update(task, total=progress.tasks[0].completed)
 
 
-def tally(done: Iterable[Item], todo: Sized, *, show: bool = True) -> Iterator[Item]:
+def tally(
+    done: Iterable[Item], todo: Sized, *, what: str = "fit", show: bool = True
+) -> Iterator[Item]:
     """Pass results on as they come, drawing on stderr how many of `todo` are there."""
-    columns = (TextColumn("fit"), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn(what), MofNCompleteColumn(), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
         yield from progress.track(done, total=len(todo))

@@ -2,19 +2,23 @@
 
 import math
 import warnings
+from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
 
 from pgm_expr.evaluation.guide_health import (
+    Weights,
+    guide_health,
     log_weights,
     pareto_k,
     quantiles,
     refined_weights,
-    surgery,
     weights,
 )
+from pgm_expr.guides import LabelGuide
+from pgm_expr.models import Label
 
 
 def psis(log_w):
@@ -40,6 +44,21 @@ def test_the_exact_posterior_leaves_nothing(ppca, stories):
     assert torch.allclose(found.efficiency, torch.ones(40))
     assert torch.allclose(found.iwae, ppca.model.evidence(ppca.x))
     assert torch.allclose(found.iwae_quarter, found.iwae)
+    assert not found.untrusted.any()
+    assert (found.pareto_k[found.pareto_k.isfinite()] < 0.5).all()
+
+
+def test_a_site_that_cells_share_is_one_draw_for_all(shared, stories, monkeypatch):
+    """Given it, q(z | x, mu) is exact: weights of a cell are all log p(x | mu), in any chunks."""
+    monkeypatch.setattr(
+        import_module("pgm_expr.evaluation.guide_health"), "ENTRIES", 7 * shared.x.numel()
+    )
+    guide = stories.SharedMeanGuide(shared.model, shared.x)
+    halves = [{k: v[at] for k, v in shared.batch.items()} for at in (slice(4), slice(4, 10))]
+    found = weights(shared.model, guide, halves, draws=100)
+    assert found.gap.abs().max() < 1e-8
+    whole = weights(shared.model, guide, [shared.batch], draws=100)
+    assert torch.allclose(found.elbo, whole.elbo)
 
 
 def test_k_of_a_cell_is_arvizs_on_the_same_weights(narrow):
@@ -62,6 +81,16 @@ def test_k_of_weights_with_a_known_tail():
         assert abs(pareto_k(log_w).mean() - k) < 0.1
 
 
+def test_infinite_k_is_trusted_only_where_all_weights_are_alike():
+    one_weighs_all = torch.full((200, 1), -900.0).double()
+    one_weighs_all[0] = 0.0
+    log_w = torch.cat([torch.zeros(200, 1).double(), one_weighs_all], 1)
+    efficiency = torch.tensor([1.0, 1 / 200])
+    found = Weights(pareto_k(log_w), efficiency, *3 * [torch.zeros(2)])
+    assert found.pareto_k.tolist() == [math.inf, math.inf]
+    assert found.untrusted.tolist() == [False, True]
+
+
 def test_half_the_scale_shows(ppca):
     right = weights(ppca.model, ppca.guide, [ppca.batch], draws=1000)
     ppca.guide.match(ppca.model, 0.5)
@@ -79,7 +108,7 @@ def test_refinement_mends_a_guide_that_is_off(narrow):
 
 
 def test_a_planted_bad_cell_is_the_worst_of_300(ppca):
-    """Its posterior lies half a unit off in each dimension; the others are the best there are."""
+    """Its posterior lies a unit off in each dimension; the others are the best there are."""
     torch.manual_seed(5)
     library = torch.ones(300, 1)
     x = ppca.model(library=library).detach()
@@ -89,7 +118,7 @@ def test_a_planted_bad_cell_is_the_worst_of_300(ppca):
             import pyro
             from pyro import distributions as dist
 
-            loc = ppca.guide.loc(x) + 1.0 * (torch.arange(len(x)) == 137)[:, None]
+            loc = ppca.guide.loc(x) + (torch.arange(len(x)) == 137)[:, None]
             with pyro.plate("cells", len(library)):
                 pyro.sample("z", dist.Normal(loc, ppca.guide.log_scale.exp()).to_event(1))
 
@@ -105,9 +134,10 @@ def test_batches_are_joined_in_order(ppca):
     assert torch.corrcoef(torch.stack([found.iwae, whole.iwae]))[0, 1] > 0.99
 
 
-def test_too_few_draws_are_refused(ppca):
+@pytest.mark.parametrize("looked", [weights, refined_weights])
+def test_too_few_draws_are_refused(ppca, looked):
     with pytest.raises(ValueError, match="at least 100, to fit a tail: got 50"):
-        weights(ppca.model, ppca.guide, [ppca.batch], draws=50)
+        looked(ppca.model, ppca.guide, [ppca.batch], draws=50)
 
 
 def test_quantiles_are_named_and_leave_out_what_is_not_finite():
@@ -116,27 +146,62 @@ def test_quantiles_are_named_and_leave_out_what_is_not_finite():
     assert math.isnan(quantiles(torch.tensor([math.inf]))["q50"])
 
 
-class TestSurgery:
-    def test_the_parts_sum_to_the_kl(self, ppca, stories):
-        found = surgery(ppca.model, stories.ExactGuide(ppca.model), [ppca.batch], draws=20)["z"]
-        assert found.kl == pytest.approx(found.information + found.aggregate, abs=1e-9)
-        assert 0 < found.information <= math.log(40) + 1e-9
+class TestWhole:
+    """`guide_health`: all figures of one guide beside each other."""
 
-    def test_information_of_a_linear_gaussian_story(self, ppca, stories):
-        """1/2 log |I + loadings' loadings / sigma^2| under the model itself; 2,000 cells."""
-        torch.manual_seed(1)
-        library = torch.ones(2000, 1)
-        x = ppca.model(library=library).detach()
-        guide = stories.ExactGuide(ppca.model)
-        batches = [{"library": library[at], "x": x[at]} for at in torch.arange(2000).split(500)]
-        found = surgery(ppca.model, guide, batches, draws=2)["z"]
-        expected = ppca.model.precision().logdet().item() / 2
-        assert found.information == pytest.approx(expected, abs=0.15)
-        assert abs(found.aggregate) < 0.15
+    def cut(self, batch, *sizes):
+        """A sweep of the batch in parts."""
+        split = {name: value.split(sizes) for name, value in batch.items()}
+        parts = [dict(zip(split, rows, strict=True)) for rows in zip(*split.values(), strict=True)]
+        return lambda: iter(parts)
 
-    def test_a_guide_that_ignores_cells_tells_nothing(self, ppca):
+    def test_figures_of_a_spoilt_guide(self, narrow):
+        """Half the scale loses D (log 2 - 3/8) nats of the best diagonal bound, in each cell."""
+        sweep = self.cut(narrow.batch, 17, 20, 3)
+        found = guide_health(narrow.model, narrow.guide, sweep, draws=2000, refined=9, pairs=30)
+        assert found.chosen.tolist() == [0, 4, 9, 14, 19, 24, 29, 34, 39]
+        loss = 3 * (math.log(2) - 3 / 8)
+        assert (found.amortisation_gap - loss).abs().max() < 0.15
+        precision = narrow.model.precision().detach()
+        best = (
+            narrow.model.evidence(narrow.x)
+            - (precision.diagonal().log().sum() - precision.logdet()) / 2
+        )
+        assert (found.refined.elbo - best[found.chosen]).abs().max() < 0.1  # of the same cells
+        assert found.refined.pareto_k.median() < found.weights.pareto_k.median() - 0.2
+        assert found.use.loc.shape == (40, 3) and found.surgery["z"].cells == 30
+        assert found.worst(5).tolist() == found.weights.gap.topk(5).indices.tolist()
+
+    def test_summary_names_its_figures(self, narrow):
+        sweep = self.cut(narrow.batch, 40)
+        found = guide_health(narrow.model, narrow.guide, sweep, draws=200, refined=5)
+        figures = found.summary()
+        assert figures["cells"] == 40 and figures["active_units"] == 3
+        assert figures["elbo"] == pytest.approx(found.weights.elbo.mean().item())
+        assert figures["gap"] == pytest.approx(figures["iwae"] - figures["elbo"])
+        assert figures["kl"] == pytest.approx(figures["z_kl"], abs=0.5)  # closed form, by draws
+        assert figures["z_kl"] == pytest.approx(figures["z_information"] + figures["z_aggregate"])
+        gained = figures["refined_elbo"] - figures["amortised_elbo"]
+        assert figures["amortisation_gap"] == pytest.approx(gained)
+        assert {"pareto_k_q50", "efficiency_q05", "untrusted", "amortisation_gap_se"} < set(
+            figures
+        )
+        assert all(isinstance(value, float | int) for value in figures.values())
+
+    def test_a_collapsed_guide_is_told(self, ppca):
         ppca.guide.loc.weight.data.zero_()
-        ppca.guide.log_scale.data.fill_(math.log(0.5))
-        found = surgery(ppca.model, ppca.guide, [ppca.batch], draws=10)["z"]
-        assert abs(found.information) < 1e-9
-        assert found.aggregate == pytest.approx(found.kl)
+        sweep = self.cut(ppca.batch, 40)
+        found = guide_health(ppca.model, ppca.guide, sweep, draws=100, refined=0)
+        assert found.summary()["active_units"] == 0
+        assert found.summary()["z_information"] == pytest.approx(0, abs=1e-9)
+        assert found.refined is None and found.amortisation_gap is None
+
+    def test_a_discrete_latent_is_not_refined(self):
+        torch.manual_seed(0)
+        model, guide = Label(12, 3, hidden=8), LabelGuide(12, 3, latent=15, hidden=8)
+        x = torch.poisson(torch.full((20, 12), 3.0))
+        batch = {"x": x, "library": x.sum(-1, keepdim=True), "label": torch.full((20,), -1)}
+        found = guide_health(model, guide, self.cut(batch, 12, 8), draws=100)
+        assert found.refined is None and found.summary()["cells"] == 20
+        assert [*found.surgery] == ["z"]
+        assert found.weights.gap.isfinite().all()
