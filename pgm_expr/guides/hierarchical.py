@@ -16,9 +16,10 @@ The priors are borrowed from the model; a guess may lie between its labels, and 
 cell reaches z_type. In training the guide hides labels by draws of its own, so either half may
 know one that the other does not: where only the model does, a wrong guess of z_type is costly.
 
-Where it is wrong (benchmarks/sbc.py --epochs 40): intervals of z_type, z_state, z_technical cover
-more than .03 too much or too little. All latents together are too narrow: the central half holds
-43% of true states; coverage is off by up to 0.09, and by 0.17 in one dimension of z_state.
+Where it is wrong (benchmarks/sbc.py --epochs 40): intervals of z_type, z_state, z_technical
+cover more than .03 too much or too little. All latents together are too narrow: the central
+half holds 43% of true states; coverage is off by up to 0.09, and by 0.17 in one dimension
+of z_state.
 
 Sonderby et al., NeurIPS 2016, https://arxiv.org/abs/1602.02282
 """

@@ -12,9 +12,9 @@ The classifier is linear in the state and learns from recorded labels alone, by 
 term of the objective. It teaches the encoder nothing, which would know the few labelled cells by
 heart; labels reach the encoder through the states of their kind, p(z | y).
 
-Where it is wrong (benchmarks/sbc.py --epochs 40): intervals of y, z cover more than .03 too much
-or too little. All latents together are too narrow: the central half holds 44% of true states;
-coverage is off by up to 0.07, and by 0.15 in one dimension of z.
+Where it is wrong (benchmarks/sbc.py --epochs 40): intervals of y, z cover more than .03 too
+much or too little. All latents together are too narrow: the central half holds 44% of true
+states; coverage is off by up to 0.07, and by 0.15 in one dimension of z.
 
 Kingma et al., NeurIPS 2014, https://arxiv.org/abs/1406.5298
 """
