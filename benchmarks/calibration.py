@@ -84,7 +84,7 @@ def scored(name, ours, other):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--ways", nargs="+", default=["plain", "half"], choices=WAYS)
+    parser.add_argument("--ways", nargs="+", default=["plain", "refined"], choices=WAYS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--draws", type=int, default=199)
     args, adata = parser.parse_args(), cells()
