@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .run import Run
 
+DRAW = {"posterior": evaluation.draw_posterior, "prior": evaluation.draw_prior}
 ENTRIES = 200_000  # counts in a minibatch: what a criticism holds of cells x genes at a time
 
 
@@ -80,6 +81,11 @@ class Bench:
         """Importance weights of the held-out cells, told by their figures."""
         return guide_health.weights(*self.pair, self.held_out.batches(), draws=self.draws)
 
+    def drawn(self, source: Literal["posterior", "prior"]) -> Iterator[Tensor]:
+        """Counts drawn for the held-out cells, one minibatch after the other."""
+        draw, halves = DRAW[source], self.pair[: 2 if source == "posterior" else 1]
+        return (draw(*halves, [batch]) for batch in self.held_out.batches())
+
     @property
     def labels(self) -> np.ndarray | None:
         """Labels of the held-out cells as text, None where the data tell none."""
@@ -110,3 +116,13 @@ def _some(index: np.ndarray, most: int, rng: np.random.Generator) -> np.ndarray:
     if len(index) <= most:
         return np.asarray(index)
     return np.sort(rng.choice(index, most, replace=False))
+
+
+def mean(values: Tensor) -> float:
+    """Over cells, as a Python number."""
+    return values.double().mean().item()
+
+
+def plain(row: Mapping[str, Any]) -> dict[str, Any]:
+    """NumPy's numbers as Python's."""
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in row.items()}
