@@ -75,7 +75,7 @@ def amortisation_gap(
     """
     shared, parts = None, []
     how = dict(steps=steps, learning_rate=learning_rate, particles=particles)
-    with _evaluating(model, guide), seeded(SEED):
+    with evaluating(model, guide), seeded(SEED):
         for batch in batches:
             shared = shared_sites(guide, batch) if shared is None else shared
             seed = int(torch.randint(2**31, ()))
@@ -100,10 +100,10 @@ def refined_guide(
 
     Both halves are in evaluation mode there, and sites that all cells share stay at `shared`.
     """
-    with _evaluating(model, guide):
+    with evaluating(model, guide):
         shared = shared_sites(guide, batch) if shared is None else shared
         with poutine.replay(trace=shared):
-            own = _PerCell(shared, _cell_sites(model, guide, batch))
+            own = _PerCell(shared, cell_sites(model, guide, batch))
             _ascend(model, own, batch, steps, learning_rate, particles)
             yield own
 
@@ -189,7 +189,7 @@ def shared_sites(guide: nn.Module, batch: Batch) -> PyroTrace:
 
 
 @torch.no_grad()
-def _cell_sites(model: nn.Module, guide: nn.Module, batch: Batch) -> dict[str, dict]:
+def cell_sites(model: nn.Module, guide: nn.Module, batch: Batch) -> dict[str, dict]:
     """The guide's site of each latent of a cell, in the model's order."""
     guide_trace, model_trace = traces(model, guide, batch)
     sites = (site for site in sample_sites(model_trace) if within_cells(site))
@@ -204,7 +204,7 @@ def _cell_sites(model: nn.Module, guide: nn.Module, batch: Batch) -> dict[str, d
 
 
 @contextmanager
-def _evaluating(*halves: nn.Module) -> Iterator[None]:
+def evaluating(*halves: nn.Module) -> Iterator[None]:
     """Evaluation mode within the block, and each module's own mode after it."""
     modes = [(module, module.training) for half in halves for module in half.modules()]
     for half in halves:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from torch import nn
+
 from ... import evaluation, zoo
-from ...evaluation import guide_health, sbc, surgery
+from ...evaluation import guide_health, nuts, refine, sbc, surgery
 from ..bench import Bench, mean
 
 FEW = 100  # cells whose posteriors are refined one by one
+NUTS, NUTS_DRAWS = 4, 250  # cells whose posteriors are sampled, and draws of each of four chains
 WORST = 10
 
 
@@ -99,4 +103,31 @@ def calibrated(on: Bench) -> dict[str, Any]:
         "coverage": {name: each.tolist() for name, each in found.coverage.items()},
         "bias": found.bias,
         "ecdf": bands | {"difference": curves},
+    }
+
+
+def referred(on: Bench) -> dict[str, Any]:
+    """The guide, and posteriors of cells' own, beside NUTS on a few cells."""
+    some = on.first(NUTS)
+    batch = next(iter(some.batches()))
+    found = nuts.reference(*on.pair, batch, draws=NUTS_DRAWS)
+    with refine.refined_guide(*on.pair, batch, shared=found.shared) as own:
+        rows = {"guide": _agreement(found, on.run.guide, batch)}
+        rows["refined"] = _agreement(found, own, batch)
+    return {
+        "cells": [str(name) for name in some.names[: len(batch["library"])]],
+        "draws": int(np.prod(found.draws.shape[:2])),
+        "rhat": float(found.rhat.max()),
+        "ess": float(found.ess.min()),
+        **rows,
+    }
+
+
+def _agreement(found: nuts.Reference, guide: nn.Module, batch: dict) -> dict[str, float]:
+    told = nuts.agreement(found, guide, batch)
+    return {
+        "shift": float(np.sqrt(np.mean(told.shift**2))),
+        "width": float(np.exp(np.mean(np.log(told.width)))),
+        **{f"covers_{level:g}": share for level, share in told.coverage.items()},
+        "mixed": told.mixed,
     }
