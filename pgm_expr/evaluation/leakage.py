@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+
+from .readers import Probe, Read, linear
 
 
 class Leakage(NamedTuple):
-    """Balanced accuracy of a linear probe, beside the same probe of permuted levels."""
+    """Balanced accuracy of a probe, beside the same probe of permuted levels."""
 
     accuracy: float  # mean over groups
     chance: float  # mean over permutations
@@ -28,16 +27,17 @@ def leakage(
     *,
     train_groups: np.ndarray | None = None,
     test_groups: np.ndarray | None = None,
+    probe: Probe = linear,
     minimum: int = 5,
     permutations: int = 200,
     seed: int = 0,
 ) -> Leakage:
     """How well levels (batch, donor, condition) can be read from latent states (N, D).
 
-    Within each group (cell type) a logistic probe is fitted on the training cells and scored on
-    the test cells; a group counts where two levels have at least `minimum` cells on both sides.
-    Levels are then permuted among the cells of a group and side: unlike 1 / levels, that null
-    knows about unequal numbers, and about groups that come from few levels.
+    Within each group (cell type) a probe, see `readers`, is fitted on the training cells and
+    scored on the test cells; a group counts where two levels have at least `minimum` cells on both
+    sides. Levels are then permuted among the cells of a group and side: unlike 1 / levels, that
+    null knows about unequal numbers, and about groups that come from few levels.
 
     ValueError where no group can be probed.
     """
@@ -50,20 +50,26 @@ def leakage(
             "`minimum`, or probe without groups."
         )
     rng = np.random.default_rng(seed)
-    found = _accuracy(cells)
-    null = [_accuracy(_permuted(cells, rng)) for _ in range(permutations)]
-    reached = sum(each >= found - 1e-12 for each in null)
-    return Leakage(found, float(np.mean(null)), (1 + reached) / (1 + permutations), len(cells))
+    probed = [(probe(z, other), a, b) for z, a, other, b in cells]
+    found = _accuracy(probed)
+    null = [_accuracy(_permuted(probed, rng)) for _ in range(permutations)]
+    return Leakage(found, float(np.mean(null)), share_reaching(null, found), len(cells))
 
 
-Probed = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # z, levels to fit; to score
+def share_reaching(null: list[float] | np.ndarray, found: float) -> float:
+    """p of a permutation test: the share of permutations, and the data, that reach `found`."""
+    return float((1 + np.sum(np.asarray(null) >= found - 1e-12)) / (1 + len(null)))
+
+
+Cells = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # z, levels to fit; to score
+Probed = tuple[Read, np.ndarray, np.ndarray]  # levels to fit, to score
 
 
 def _groups(groups: np.ndarray | None, cells: int) -> np.ndarray:
     return np.zeros(cells) if groups is None else np.asarray(groups)
 
 
-def _comparable(fit: tuple, score: tuple, minimum: int) -> list[Probed]:
+def _comparable(fit: tuple, score: tuple, minimum: int) -> list[Cells]:
     """The cells of each group whose levels can be compared."""
     found = []
     for group in np.unique(fit[2]):
@@ -82,15 +88,10 @@ def _comparable(fit: tuple, score: tuple, minimum: int) -> list[Probed]:
     return found
 
 
-def _permuted(cells: list[Probed], rng: np.random.Generator) -> list[Probed]:
-    return [(z, rng.permutation(a), other, rng.permutation(b)) for z, a, other, b in cells]
+def _permuted(probed: list[Probed], rng: np.random.Generator) -> list[Probed]:
+    return [(read, rng.permutation(a), rng.permutation(b)) for read, a, b in probed]
 
 
-def _accuracy(cells: list[Probed]) -> float:
-    return float(np.mean([_probe(*each) for each in cells]))
-
-
-def _probe(z: np.ndarray, levels: np.ndarray, other: np.ndarray, asked: np.ndarray) -> float:
-    classifier = LogisticRegression(max_iter=2000, class_weight="balanced")
-    fitted = make_pipeline(StandardScaler(), classifier).fit(z, levels)
-    return float(balanced_accuracy_score(asked, fitted.predict(other)))
+def _accuracy(probed: list[Probed]) -> float:
+    scores = [balanced_accuracy_score(asked, read(levels)) for read, levels, asked in probed]
+    return float(np.mean(scores))

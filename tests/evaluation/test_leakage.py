@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pgm_expr.evaluation import leakage
+from pgm_expr.evaluation.readers import linear, neighbours
 
 
 def states(seed, shift=0.0, cells=400):
@@ -30,13 +31,15 @@ def test_a_shift_is_found():
     assert abs(found.accuracy - 0.841) < 0.05 and abs(found.chance - 0.5) < 0.02
 
 
-def test_chance_is_chance():
+@pytest.mark.parametrize("probe", [linear, neighbours])
+def test_chance_is_chance(probe):
     """p is uniform over 5 values without a shift: 20 seeds of which 4 reach .2 on average."""
     small = 0
     for seed in range(20):
         (a, levels, types), (b, asked, others) = states(seed), states(1000 + seed)
         groups = {"train_groups": types, "test_groups": others}
-        small += leakage(a, levels, b, asked, **groups, permutations=4).p <= 0.2
+        found = leakage(a, levels, b, asked, **groups, probe=probe, permutations=4)
+        small += found.p <= 0.2
     assert small <= 10  # binomial(20, 1 / 5): above 10 once in 1,700
 
 
