@@ -23,12 +23,15 @@ from .judge import judge
 from .leakage import Leakage, leakage
 from .probes import pca, probe
 from .refine import Refined, amortisation_gap
+from .structure import Explained, Readability, explained, readability
 
 __all__ = [
     "Baseline",
     "Clusters",
     "Classifier",
+    "Explained",
     "Leakage",
+    "Readability",
     "Refined",
     "agreement",
     "amortisation_gap",
@@ -42,6 +45,7 @@ __all__ = [
     "draw_states",
     "elbo",
     "excess_calibration_error",
+    "explained",
     "find_clusters",
     "fit_baseline",
     "fit_classifier",
@@ -55,6 +59,7 @@ __all__ = [
     "predict",
     "probe",
     "rank",
+    "readability",
     "score",
     "spread",
     "standard_error",
