@@ -128,12 +128,14 @@ def explained(
     """
     known = np.all([_known(column) for column in (*columns, *given)], axis=0)
     z = np.asarray(z, np.float64)[known]
+    _refuse_few(len(z), LEAST, len(columns) + len(given))
     ones = np.ones((len(z), 1))
     base = _basis(np.hstack([ones, *(_design(column[known]) for column in given)]))
     new = np.hstack([_design(column[known]) for column in columns])
     added = _basis(_beyond(base, new))
-    total = ((z - z.mean(0)) ** 2).sum() if len(z) else 0.0
-    _check(len(z), base.shape[1], added.shape[1], total)
+    _refuse_few(len(z), 2 * (base.shape[1] + added.shape[1]), base.shape[1] + added.shape[1])
+    total = ((z - z.mean(0)) ** 2).sum()
+    _refuse_constant(len(z), total > 0, added.shape[1] > 0 or base.shape[1] > 1)
     rest, rng = _beyond(base, z), np.random.default_rng(seed)
     null = [_sum(added, rng.permutation(rest)) / total for _ in range(permutations)]
     found = _sum(added, rest) / total
@@ -169,13 +171,16 @@ def _sum(basis: np.ndarray, values: np.ndarray) -> float:
     return float(((basis.T @ values) ** 2).sum())
 
 
-def _check(cells: int, base: int, added: int, total: float) -> None:
-    if cells < max(LEAST, 2 * (base + added)):
+def _refuse_few(cells: int, least: int, columns: int) -> None:
+    if cells < least:
         raise ValueError(
-            f"{cells} cells of which all is known are too few for {base + added} columns. Look at "
-            f"{max(LEAST, 2 * (base + added))} or more, or at fewer columns."
+            f"{cells} cells of which all is known are too few for {columns} columns. Look at "
+            f"{least} or more, or at fewer columns."
         )
-    if not added and base == 1:
+
+
+def _refuse_constant(cells: int, states_vary: bool, columns_vary: bool) -> None:
+    if not columns_vary:
         raise ValueError(f"the columns are the same in all {cells} cells. Leave them out.")
-    if not total > 0:
+    if not states_vary:
         raise ValueError(f"states do not vary over {cells} cells. Look at the fit first.")

@@ -1,0 +1,109 @@
+"""Are batches mixed among the nearest states? Figures of scib-metrics, each beside its chance.
+
+    iLISI        effective number of batches among a cell's neighbours, scaled to 0 .. 1
+    kBET         share of cells whose neighbours have the batches' overall proportions
+    silhouette   1 - |silhouette of batches|, within labels
+
+Higher is better mixed for each; what mixed batches would score depends on their numbers, and for
+the first two on how batches are spread over labels: `chance` is the mean over permutations of
+batches within labels. Needs the package scib-metrics, which is no dependency of this one.
+
+Luecken et al., Nature Methods 2022, https://doi.org/10.1038/s41592-021-01336-8
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+
+from .leakage import share_reaching
+
+NEIGHBOURS = 90  # of a cell, itself among them, as scib-metrics' own benchmark takes
+LEAST = 30  # cells
+
+
+class Mixed(NamedTuple):
+    """A figure of mixing, beside the same figure of batches permuted within labels."""
+
+    score: float
+    chance: float  # mean over permutations
+    p: float  # share of permutations (and the data themselves) as badly mixed
+
+
+def mixing(
+    z: np.ndarray,
+    batches: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    permutations: int = 50,
+    seed: int = 0,
+) -> dict[str, Mixed]:
+    """How well batches (N,) are mixed among states (N, D), within labels (N,) where given.
+
+    ValueError where scib-metrics is not installed, for fewer than 30 cells, and where no label
+    has two batches.
+    """
+    scib = _scib_metrics()
+    labels = np.zeros(len(z), int) if labels is None else np.asarray(labels)
+    batches = np.asarray(batches)
+    _check(batches, labels)
+    near = _neighbours(scib, z)
+    rng = np.random.default_rng(seed)
+    found = _figures(scib, z, near, batches, labels)
+    null = [
+        _figures(scib, z, near, _permuted(batches, labels, rng), labels)
+        for _ in range(permutations)
+    ]
+    return {name: _beside(score, [each[name] for each in null]) for name, score in found.items()}
+
+
+def _scib_metrics() -> ModuleType:
+    try:
+        import scib_metrics
+    except ModuleNotFoundError as error:
+        if error.name != "scib_metrics":
+            raise  # it is installed, and broken
+        raise ValueError("scib-metrics is not installed: pip install scib-metrics.") from error
+    return scib_metrics
+
+
+def _check(batches: np.ndarray, labels: np.ndarray) -> None:
+    if len(batches) < LEAST:
+        raise ValueError(f"mixing needs {LEAST} cells: got {len(batches)}. Hold out more.")
+    if not any(len(np.unique(batches[labels == label])) > 1 for label in np.unique(labels)):
+        raise ValueError("no label has cells of two batches. Mixing within labels has no meaning.")
+
+
+def _neighbours(scib: ModuleType, z: np.ndarray) -> object:
+    from sklearn.neighbors import NearestNeighbors
+
+    k = min(NEIGHBOURS, len(z) // 3)
+    distances, indices = NearestNeighbors(n_neighbors=k).fit(z).kneighbors(z)
+    return scib.nearest_neighbors.NeighborsResults(indices=indices, distances=distances)
+
+
+def _figures(
+    scib: ModuleType, z: np.ndarray, near: object, batches: np.ndarray, labels: np.ndarray
+) -> dict[str, float]:
+    found = {
+        "iLISI": scib.ilisi_knn(near, batches),
+        "kBET": scib.kbet(near, batches)[0],
+        "silhouette": scib.silhouette_batch(z, labels, batches),
+    }
+    if bad := [name for name, score in found.items() if not np.isfinite(score)]:
+        raise ValueError(f"{', '.join(bad)} of these states is no number. Look at the fit first.")
+    return {name: float(score) for name, score in found.items()}
+
+
+def _permuted(batches: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    permuted = batches.copy()
+    for label in np.unique(labels):
+        at = labels == label
+        permuted[at] = rng.permutation(batches[at])
+    return permuted
+
+
+def _beside(score: float, null: list[float]) -> Mixed:
+    return Mixed(score, float(np.mean(null)), share_reaching([-x for x in null], -score))
