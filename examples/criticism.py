@@ -1,0 +1,84 @@
+"""Does criticism catch a likelihood that is wrong, and which of its figures tell?
+
+python examples/criticism.py [--smoke]
+
+Simulated counts are negative binomial: the variance of a mean m is m + m^2 / 2 in the median gene.
+The story `vae` is fitted with a Poisson likelihood, which is wrong, and with a negative binomial.
+PITs and zeros tell what is wrong with the counts of the first, the latter beside what other real
+cells reach; held-out likelihood, compared by ArviZ, tells which story is better. Pareto k and
+coverage of states are about the guide: Poisson's posteriors, too sure, are harder to hit as well.
+Leaves criticism.png, ArviZ's picture of real counts among predicted ones, in the current folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+import pgm_expr
+from pgm_expr.evaluation.inference_data import compare
+from pgm_expr.simulate import simulate
+
+SECTIONS = ["heldout", "health", "sbc", "ppc", "calibration"]
+DISPERSION = 2.0, 0.5  # median of theta over genes, and its sd on the log scale
+
+
+def figures(told: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of one criticism that are shown."""
+    (zeros,) = (row for row in told["ppc"]["rows"] if row["check"] == "zero rate")
+    return {
+        "held-out log p, nats per cell": told["heldout"]["iwae_4k"],
+        "PITs in the central 95%": told["calibration"]["inside"],
+        "zero rate, error of draws": zeros["drawn"],
+        "zero rate, error of other cells": zeros["floor"],
+        "genes with zeros beyond draws": zeros["extreme"],
+        "Pareto k, median": told["health"]["pareto_k"]["q50"],
+        "coverage of states, error": told["sbc"]["pooled_error"],
+    }
+
+
+def picture(runs: Mapping[str, pgm_expr.Run], cells: int) -> None:
+    """Real counts among predicted ones, as ArviZ's documentation draws them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ArviZ 0.x announces 1.x
+        import arviz as az
+
+        figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
+        for axes, (name, run) in zip(panels, runs.items(), strict=True):
+            data = run.to_arviz(cells=cells, draws=50)
+            az.plot_ppc(data, kind="cumulative", mean=False, ax=axes, textsize=9)
+            axes.set(title=name, xlabel="counts", xlim=(0, 20))
+    figure.savefig("criticism.png")
+    plt.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--smoke", action="store_true", help="a few epochs, figures mean nothing")
+    smoke = parser.parse_args().smoke
+    cells, genes = (300, 30) if smoke else (2000, 100)
+    adata = simulate(
+        cells, genes, seed=0, median_library=500.0, dispersion=DISPERSION
+    ).to_anndata()
+    quick, few = (dict(epochs=3), dict(draws=100)) if smoke else ({}, {})
+    runs, told = {}, {}
+    for name in ("poisson", "nb"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the collapse of a smoke run
+            runs[name] = pgm_expr.fit(adata, likelihood=name, seed=0, progress=False, **quick)
+            told[name] = runs[name].criticize(sections=SECTIONS, **few)
+    print(pd.DataFrame({n: figures(t) for n, t in told.items()}).round(3).to_string())
+    table = compare({n: t["health"]["by_cell"]["iwae"] for n, t in told.items()})
+    print("\naz.compare, sums over held-out cells")
+    print(table[["rank", "elpd_loo", "elpd_diff", "dse"]].round(1).to_string())
+    picture(runs, cells=20 if smoke else 100)
+    print("\nWrote criticism.png")
+
+
+if __name__ == "__main__":
+    main()
