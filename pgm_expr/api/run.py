@@ -25,7 +25,7 @@ from ..inference import (
     seeded,
 )
 from ..zoo import Story
-from .arviz import to_arviz
+from .arviz import loo_pit, to_arviz
 from .criticism import CELLS, criticize
 from .criticism import DRAWS as IMPORTANCE
 from .differential import differential_expression
@@ -204,6 +204,19 @@ class Run:
         """An InferenceData (ArviZ 1.x: DataTree) of some held-out cells and genes, see
         `evaluation.to_arviz`; all genes by default. ValueError for genes the fit does not know."""
         return to_arviz(self, data, cells=cells, genes=genes, draws=draws)
+
+    def loo_pit(
+        self,
+        data: AnnData | str | Path | None = None,
+        *,
+        cells: int = 100,
+        genes: Sequence[str] | None = None,
+        draws: int = 100,
+    ) -> dict[str, np.ndarray]:
+        """What `az.plot_loo_pit(**run.loo_pit())` takes (ArviZ 0.x): one half of the counts of
+        held-out cells, and draws of them that have seen the other half, see `evaluation.loo_pit`.
+        """
+        return loo_pit(self, data, cells=cells, genes=genes, draws=draws)
 
     def differential_expression(
         self, data: AnnData, groups: str, one: str, other: str, *, draws: int = 100

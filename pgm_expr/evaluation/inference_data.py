@@ -8,9 +8,11 @@ r"""A fitted story in ArviZ's words: its plots, summaries and comparisons work a
     constant_data         library       cell
 
 Draws of a guide are independent, so there is one chain. `az.loo` needs the posterior of all that a
-cell's counts depend on to hardly change when the cell is left out; that of its own state does (k
-is above .7 for every cell, and Poisson wins over NB on cells of the fit). So stories are compared
-by cells that were really held out, each with its importance-weighted bound as elpd: `compare`.
+cell's counts depend on to hardly change when the cell is left out; that of its own state does. k
+is above .7 for nearly every cell, Poisson wins over NB on cells of the fit, and to the exact
+posterior of a linear Gaussian story `az.loo` gives nats that its evidence has not. So stories are
+compared by cells that were really held out, each with its importance-weighted bound as elpd:
+`compare`. `az.plot_loo_pit` rests on the same weights: `loo_pit` has what it can be given.
 
 Kumar et al., Journal of Open Source Software 2019, https://doi.org/10.21105/joss.01143
 Vehtari, Gelman and Gabry, Statistics and Computing 2017, https://doi.org/10.1007/s11222-016-9696-4
@@ -26,12 +28,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from pyro import poutine
 from torch import Tensor, nn
 
 from ..inference import seeded
 from ..inference.tracing import log_prob, sample_sites, trace, within_cells
+from .expression import draw_prior
 from .guide_health import log_weights
 from .heldout import SEED
+from .refine import shared_sites
 
 MOST = 200_000_000  # cells x genes x draws: 800 MB of float32
 CELL, GENE = "cell", "gene"
@@ -56,11 +61,7 @@ def to_arviz(
     """
     kept = list(batches)
     n, chosen = sum(len(b["library"]) for b in kept), _chosen(kept, only)
-    if n * len(chosen) * draws > MOST:
-        raise ValueError(
-            f"{n} cells x {len(chosen)} genes x {draws} draws take "
-            f"{4e-9 * n * len(chosen) * draws:.1f} GB. Pass fewer cells, genes (`only`) or draws."
-        )
+    check_size(n, len(chosen), draws)
     with seeded(SEED):
         parts = [[_draw(model, guide, b, chosen) for b in kept] for _ in range(draws)]
     drawn = {name: _stacked(parts, name) for name in parts[0][0]}
@@ -77,6 +78,15 @@ def to_arviz(
     dims = {name: _dims(name, value, n) for name, value in latents.items()}
     coords = {CELL: names, GENE: labels[chosen]}
     return _from_dict(groups, dims | {"x": [CELL, GENE], "library": [CELL]}, coords)
+
+
+def check_size(cells: int, genes: int, draws: int) -> None:
+    """ValueError where so many counts take more than 0.8 GB."""
+    if cells * genes * draws > MOST:
+        raise ValueError(
+            f"{cells} cells x {genes} genes x {draws} draws take "
+            f"{4e-9 * cells * genes * draws:.1f} GB. Pass fewer cells, genes (`only`) or draws."
+        )
 
 
 def _chosen(batches: list[Batch], only: Sequence[int] | None) -> np.ndarray:
@@ -113,7 +123,7 @@ def _dims(name: str, value: np.ndarray, cells: int) -> list[str]:
     return first + [f"{name}_latent" if value.ndim > 4 else "latent"] * (value.ndim - 3)
 
 
-def _arviz() -> ModuleType:
+def arviz() -> ModuleType:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # 0.x announces 1.x when imported
         import arviz
@@ -121,7 +131,7 @@ def _arviz() -> ModuleType:
 
 
 def _from_dict(groups: dict, dims: dict, coords: dict) -> Any:
-    az = _arviz()
+    az = arviz()
     shapes = {**dims}
     if az.__version__.startswith("0"):
         likelihood = groups.pop("log_likelihood")
@@ -140,7 +150,7 @@ def elpd(bounds: Tensor | np.ndarray) -> Any:
 
     The cells were really left out, so there is no correction: p is 0, and no k.
     """
-    az, values = _arviz(), np.asarray(bounds, np.float64)
+    az, values = arviz(), np.asarray(bounds, np.float64)
     n = len(values)
     se = float(np.sqrt(n * values.var()))
     rows = dict(
@@ -173,7 +183,31 @@ def compare(bounds: Mapping[str, Tensor | np.ndarray]) -> pd.DataFrame:
         raise ValueError(f"stories must be judged on the same cells: got {sizes}.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _arviz().compare({name: elpd(values) for name, values in bounds.items()})
+        return arviz().compare({name: elpd(values) for name, values in bounds.items()})
+
+
+@torch.no_grad()
+def given_shared(
+    model: nn.Module, guide: nn.Module, batches: list[Batch], draws: int, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """log p(x_n | shared), (S, N), and counts of new cells, (S, N, G), at draws of what is shared.
+
+    A cell's own state is summed out by `k` importance-weighted draws. ValueError where no site is
+    shared by all cells.
+    """
+    if all(within_cells(site) for site in sample_sites(trace(guide, batches[0]))):
+        raise ValueError(
+            f"{type(model).__name__} has no site that all cells share, and az.loo on states of "
+            "cells is wrong: they follow the cell. Compare stories by held-out cells."
+        )
+    log_p, x = [], []
+    with seeded(SEED):
+        for _ in range(draws):
+            with poutine.replay(trace=shared_sites(guide, batches[0])):
+                bounds = [log_weights(model, guide, b, k).logsumexp(0) for b in batches]
+                x.append(draw_prior(model, batches).cpu().numpy())
+            log_p.append(torch.cat(bounds).cpu().numpy() - np.log(k))
+    return np.stack(log_p), np.stack(x)
 
 
 @torch.no_grad()
@@ -186,25 +220,9 @@ def loo(
     ValueError for a story whose latents are all of cells: leaving a cell out would change its
     state, which LOO takes to stay. Compare such stories by held-out cells, see `compare`.
     """
-    kept = list(batches)
-    shared = [s["name"] for s in sample_sites(trace(guide, kept[0])) if not within_cells(s)]
-    if not shared:
-        raise ValueError(
-            f"{type(model).__name__} has no site that all cells share, and az.loo on states of "
-            "cells is wrong: they follow the cell. Compare stories by held-out cells."
-        )
-    from pyro import poutine
-
-    from .refine import shared_sites
-
-    with seeded(SEED):
-        rows = []
-        for _ in range(draws):
-            with poutine.replay(trace=shared_sites(guide, kept[0])):
-                each = [log_weights(model, guide, b, k).logsumexp(0) for b in kept]
-            rows.append(torch.cat(each).cpu().numpy() - np.log(k))
-    log_likelihood = {"x": np.stack(rows)[None]}
-    az = _arviz()
+    log_p, _ = given_shared(model, guide, list(batches), draws, k)
+    log_likelihood = {"x": log_p[None]}
+    az = arviz()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of k, which the result tells
         only = {"posterior": {"shared": np.zeros((1, draws))}, "log_likelihood": log_likelihood}

@@ -111,6 +111,17 @@ def test_to_arviz_names_cells_and_genes(folder, adata):
         run.to_arviz(genes=["XIST"])
 
 
+def test_loo_pit_is_of_half_the_counts_of_a_cell(folder, adata):
+    run = pgm_expr.load(folder / "run")
+    genes = list(adata.var_names[:5])
+    given = run.loo_pit(cells=20, genes=genes, draws=30)
+    assert given["y"].shape == (20, 5) and given["y_hat"].shape == (20, 5, 31)
+    whole = run.to_arviz(cells=20, genes=genes, draws=1).observed_data["x"].values
+    assert (np.floor(given["y"]) <= whole).all() and given["y"].sum() < 0.7 * whole.sum()
+    with pytest.raises(ValueError, match="knows no gene 'XIST'"):
+        run.loo_pit(genes=["XIST"])
+
+
 def type_in(capsys, *arguments):
     with pytest.raises(SystemExit) as stop:
         cli.main([str(a) for a in arguments])

@@ -115,6 +115,20 @@ class TestCompare:
 
 
 class TestLoo:
+    def test_of_states_of_cells_it_promises_nats_that_are_not_there(self, az, stories, ppca):
+        """Of the true story with its exact posterior: left out, a cell has its evidence."""
+        exact = stories.ExactGuide(ppca.model)
+        data = to_arviz(ppca.model, exact, [ppca.batch], draws=400)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = az.loo(data, pointwise=True)
+        assert found.elpd_loo > ppca.model.evidence(ppca.x).sum() + 1.0 * ppca.cells
+        assert (found.pareto_k.values > 0.7).mean() > 0.5
+
+    def test_nor_does_arviz_plot_loo_pit_of_them(self, az, data):
+        with pytest.raises(ValueError, match="y_hat and log_weights must have the same shape"):
+            az.plot_loo_pit(data, y="x")
+
     def test_states_of_cells_are_refused_with_the_reason(self, story, batches):
         with pytest.raises(ValueError, match="VAE has no site that all cells share"):
             loo(*story, batches)
