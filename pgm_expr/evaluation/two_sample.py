@@ -142,6 +142,14 @@ def _between(k: np.ndarray, side: np.ndarray) -> float:
     return float(sum(inside) - 2 * k[np.ix_(first, second)].mean())
 
 
+class Marked(NamedTuple):
+    """Mean share of a type's markers that cells express."""
+
+    drawn: float
+    held_out: float
+    se: float  # standard error of their difference, over cells
+
+
 def markers_on(
     drawn: Counts,
     drawn_types: np.ndarray,
@@ -151,9 +159,8 @@ def markers_on(
     reference_types: np.ndarray,
     *,
     number: int = 10,
-) -> dict[int, tuple[float, float]]:
-    """Are each type's markers on in cells drawn of it? Mean share of cells that express them,
-    (drawn, held out), by type.
+) -> dict[int, Marked]:
+    """Are each type's markers on in cells drawn of it, as in held-out ones? By type.
 
     Markers are the `number` genes whose share of expressing cells of the fit is highest against
     that of the other types. Types without ten cells on every side are left out; ValueError where
@@ -169,8 +176,13 @@ def markers_on(
                 for at in (codes[2] == kind, codes[2] != kind)
             )
             genes = np.argsort(outside - inside, kind="stable")[:number]
-            shares = (x[code == kind][:, genes].mean() for x, code in zip(on, codes, strict=True))
-            found[int(kind)] = tuple(map(float, shares))[:2]
+            found[int(kind)] = _marked(*(on[i][codes[i] == kind][:, genes] for i in (0, 1)))
     if not found:
         raise ValueError("no type has ten cells on every side. Draw and hold out more.")
     return found
+
+
+def _marked(drawn: sparse.sparray, held_out: sparse.sparray) -> Marked:
+    shares = [np.asarray(side.mean(1)).ravel() for side in (drawn, held_out)]
+    variance = sum(share.var(ddof=1) / len(share) for share in shares)
+    return Marked(*(float(share.mean()) for share in shares), float(np.sqrt(variance)))
