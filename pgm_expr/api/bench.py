@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -61,6 +61,13 @@ class Side:
         return None if column is None else np.asarray(column)[self.index]
 
 
+class States(NamedTuple):
+    """Posterior means, a row a cell."""
+
+    known: np.ndarray  # (M, D)
+    held_out: np.ndarray  # (N, D)
+
+
 @dataclass(frozen=True)
 class Bench:
     """A run, cells held out from it, and cells that it was fitted to."""
@@ -80,6 +87,12 @@ class Bench:
     def weights(self) -> guide_health.Weights:
         """Importance weights of the held-out cells, told by their figures."""
         return guide_health.weights(*self.pair, self.held_out.batches(), draws=self.draws)
+
+    @cached_property
+    def states(self) -> States:
+        """Of the cells that the run was fitted to, and of the held-out ones."""
+        sides = self.known, self.held_out
+        return States(*(self.run.use(side.batches()).loc.cpu().numpy() for side in sides))
 
     def drawn(self, source: Literal["posterior", "prior"]) -> Iterator[Tensor]:
         """Counts drawn for the held-out cells, one minibatch after the other."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import zoo
+from ..inference import seeded
 from .bench import Bench, bench
 from .sections import SECTIONS
 
@@ -39,7 +40,9 @@ def criticize(
     chosen = [*SECTIONS] if sections is None else [*sections]
     for name in progress(chosen):
         try:
-            told[name] = zoo.pick("section", name, SECTIONS)(on)
+            section = zoo.pick("section", name, SECTIONS)
+            with seeded(on.seed):  # whatever sections came before
+                told[name] = section(on)
         except ValueError as error:
             if name not in SECTIONS:
                 raise
@@ -52,7 +55,7 @@ def criticize(
 def _write(on: Bench, told: Mapping[str, Any], data: AnnData) -> None:
     """Figures of each cell to obs, NaN for cells that were not looked at; the rest to uns."""
     at = data.obs_names.get_indexer(on.held_out.names)
-    for section in ("health", "typicality"):
+    for section in ("health", "novelty", "typicality"):
         for name, values in told.get(section, {}).get("by_cell", {}).items():
             column = np.full(data.n_obs, np.nan)
             column[at] = values

@@ -14,7 +14,8 @@ from ..inference import CHECKPOINT, NONFINITE, write_atomically
 STORY, MODEL = "story.json", "model.safetensors"
 HISTORY, METRICS = "history.csv", "metrics.json"
 CRITICISM = "criticism.json"
-PICTURES = ("training.png", "latent.png")
+LATENT = "latent.png"
+PICTURES = ("training.png", LATENT)
 KEYS = ("story", "options", "objective", "dims", "plan", "source", "encoding", "genes")  # of STORY
 ARTEFACTS = (MODEL, CHECKPOINT, HISTORY, METRICS, CRITICISM, NONFINITE, *PICTURES, STORY)
 

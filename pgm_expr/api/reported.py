@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .criticism import criticize
-from .folder import CRITICISM, METRICS, RunFolder
+from .folder import CRITICISM, LATENT, METRICS, RunFolder
 from .run import Run
 
 
@@ -16,21 +16,23 @@ def reported(
 ) -> dict[str, Any]:
     """Notes, history, figures, criticism and pictures of a run.
 
-    Figures that the folder holds are taken as they are, others are measured and kept there.
+    Figures and the picture of states that the folder holds are taken as they are, others are
+    made and kept there.
     """
     folder = RunFolder(path)
     run.metrics = _kept(folder, METRICS, run.evaluate)
     told = _kept(
         folder, CRITICISM, lambda: criticize(run, cells=cells, draws=draws, progress=progress)
     )
-    pictures = run.pictures()
+    if not (folder.path / LATENT).exists():
+        folder.write(LATENT, run.pictures()[LATENT])
     return {
         "name": str(path),
         "notes": {key: value for key, value in run.notes.items() if key != "genes"},
         "history": run.history,
         "metrics": run.metrics,
         "criticism": told,
-        "latent_png": pictures["latent.png"],
+        "latent_png": (folder.path / LATENT).read_bytes(),
     }
 
 

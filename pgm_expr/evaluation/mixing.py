@@ -13,6 +13,7 @@ Luecken et al., Nature Methods 2022, https://doi.org/10.1038/s41592-021-01336-8
 
 from __future__ import annotations
 
+import warnings
 from types import ModuleType
 from typing import NamedTuple
 
@@ -61,7 +62,9 @@ def mixing(
 
 def _scib_metrics() -> ModuleType:
     try:
-        import scib_metrics
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what it imports, none of a user's doing
+            import scib_metrics
     except ModuleNotFoundError as error:
         if error.name != "scib_metrics":
             raise  # it is installed, and broken

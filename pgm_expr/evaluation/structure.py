@@ -134,7 +134,7 @@ def explained(
     new = np.hstack([_design(column[known]) for column in columns])
     added = _basis(_beyond(base, new))
     _refuse_few(len(z), 2 * (base.shape[1] + added.shape[1]), base.shape[1] + added.shape[1])
-    total = ((z - z.mean(0)) ** 2).sum()
+    total = float(((z - z.mean(0)) ** 2).sum())
     _refuse_constant(len(z), total > 0, added.shape[1] > 0 or base.shape[1] > 1)
     rest, rng = _beyond(base, z), np.random.default_rng(seed)
     null = [_sum(added, rng.permutation(rest)) / total for _ in range(permutations)]

@@ -114,12 +114,71 @@ def _two_sample(row: Mapping[str, Any]) -> list[RenderableType]:
     ]
 
 
+def _markers(rows: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+    furthest = sorted(rows, key=lambda row: -abs(row["drawn"] - row["held_out"]))
+    cells = [
+        (row["label"], f"{row['drawn']:.1%}", f"{row['held_out']:.1%}", f"{row['se']:.1%}")
+        for row in furthest[:SCREEN]
+    ]
+    title = f"Markers that are on, labels furthest off of {len(rows)}"
+    return [_table(title, ("label", "drawn", "held out", "standard error"), cells)]
+
+
 def _structure(rows: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
-    probes = (
+    cells = [(row["what"], row["probe"], row["measure"], *_beside(row)) for row in rows]
+    names = ("what", "probe", "measure", "score", "chance", "p")
+    return [_table("Read from states", names, cells), *_reasons(rows)]
+
+
+def _explained(told: Mapping[str, Any]) -> list[RenderableType]:
+    rows = {row["what"]: (row["alone"], row["beyond"]) for row in told["rows"]}
+    rows["all together"] = (told["together"],)
+    cells = [
+        (what, *(figure for each in found for figure in _beside(each)))
+        for what, found in rows.items()
+    ]
+    names = ("column", "alone", "chance", "p", "beyond others", "chance", "p")
+    reasons = [{"what": what, **each} for what, found in rows.items() for each in found[:1]]
+    return [_table("Share of the states' variance", names, cells), *_reasons(reasons)]
+
+
+def _mixing(rows: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+    figures = (
         f"{row['what']} {row['score']:.3f} (chance {row['chance']:.3f}, p {row['p']:.3f})"
         for row in rows
     )
-    return [f"Read from states, balanced accuracy: {'; '.join(probes)}."]
+    return [f"Batches among the nearest states, higher is better mixed: {'; '.join(figures)}."]
+
+
+def _novelty(told: Mapping[str, Any]) -> list[RenderableType]:
+    most = ", ".join(f"{row['cell']} ({row['neighbours']:.2f})" for row in told["most_novel"][:3])
+    return [
+        f"Novelty: {told['share_beyond_99']:.1%} of cells lie farther out than 99% of those of "
+        f"the fit; Spearman of the distance to neighbours with library "
+        f"{told['spearman_library']['neighbours']:+.2f}; most novel: {most}."
+    ]
+
+
+def _beside(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Score, chance and p; dashes where they were not measured."""
+    return tuple(f"{row[name]:.3f}" if name in row else "-" for name in ("score", "chance", "p"))
+
+
+def _reasons(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why there are dashes: each reason once."""
+    why = {row["what"]: row["why"] for row in rows if "why" in row}
+    return [f"Not measured: {what}: {reason}" for what, reason in why.items()]
+
+
+def _table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """Words to the left, figures to the right."""
+    table = Table(title=title, title_justify="left", box=None)
+    for name in names:
+        left = name in ("what", "probe", "measure", "column", "label")
+        table.add_column(name, justify="left" if left else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _typicality(row: Mapping[str, Any]) -> list[RenderableType]:
@@ -151,7 +210,11 @@ PAGES = {
     "ppc": _ppc,
     "calibration": _calibration,
     "two_sample": _two_sample,
+    "markers": _markers,
     "structure": _structure,
+    "explained": _explained,
+    "mixing": _mixing,
+    "novelty": _novelty,
     "typicality": _typicality,
     "differential": _differential,
 }

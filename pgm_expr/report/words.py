@@ -19,7 +19,8 @@ class Sentence(NamedTuple):
 
 def verdict(told: Mapping[str, Any]) -> list[Sentence]:
     """What a criticism found, the most important first; sections not measured are left out."""
-    return [say(told[name]) for name, say in SAY.items() if name in told]
+    found = (say(told[name]) for name, say in SAY.items() if name in told)
+    return [sentence for sentence in found if sentence]
 
 
 def headline(sentences: list[Sentence]) -> str:
@@ -102,20 +103,48 @@ def _two_sample(row: Mapping[str, Any]) -> Sentence:
     )
 
 
-def _structure(rows: list[Mapping[str, Any]]) -> Sentence:
-    batch = next((row for row in rows if row["what"].startswith("batch")), None)
-    label = next((row for row in rows if row["what"] == "label"), None)
-    mark = BAD if label and label["p"] > 0.05 else GOOD
-    if batch and batch["p"] < 0.05:
-        mark = DOUBTFUL if batch["score"] < batch["chance"] + 0.1 else BAD
+def _markers(rows: list[Mapping[str, Any]]) -> Sentence:
+    off = [
+        row["label"]
+        for row in rows
+        if abs(row["drawn"] - row["held_out"]) > max(0.1, SURE * row["se"])
+    ]
+    mark = GOOD if not off else DOUBTFUL if len(off) <= len(rows) / 4 else BAD
+    what = f"not as in held-out cells of {', '.join(off)}" if off else "on as in held-out cells"
+    return Sentence(
+        mark,
+        f"Markers of {len(rows)} labels: {what}.",
+        "share of markers on within .1 of held-out cells', or 2 standard errors; doubtful where a "
+        "quarter of the labels or fewer are off",
+    )
+
+
+def _structure(rows: list[Mapping[str, Any]]) -> Sentence | None:
+    labels, batches = (_measured(rows, kind) for kind in ("label", "batch"))
+    if not labels and not batches:
+        return None
+    mark = BAD if labels and not _readable(labels) else GOOD
+    if _readable(batches):
+        mark = DOUBTFUL if all(row["score"] < row["chance"] + 0.1 for row in batches) else BAD
+    best = [max(each, key=lambda row: row["score"]) for each in (labels, batches) if each]
     said = "; ".join(
-        f"{row['what']} {row['score']:.2f} (chance {row['chance']:.2f})" for row in rows
+        f"{row['what']} {row['score']:.2f} (chance {row['chance']:.2f})" for row in best
     )
     return Sentence(
         mark,
         f"What states tell: balanced accuracy {said}.",
-        "labels can be read (p < .05), and batches cannot, within labels where there are any",
+        "a probe reads labels (p < .05 / number of probes), and none reads batches, within labels "
+        "where there are any",
     )
+
+
+def _measured(rows: list[Mapping[str, Any]], kind: str) -> list[Mapping[str, Any]]:
+    """Rows of a column, within labels or not, that were measured."""
+    return [row for row in rows if row["what"].split(" within ")[0] == kind and "score" in row]
+
+
+def _readable(rows: list[Mapping[str, Any]]) -> bool:
+    return any(row["p"] < 0.05 / len(rows) for row in rows)
 
 
 def _typicality(row: Mapping[str, Any]) -> Sentence:
@@ -147,6 +176,7 @@ SAY = {
     "health": _health,
     "sbc": _sbc,
     "two_sample": _two_sample,
+    "markers": _markers,
     "structure": _structure,
     "typicality": _typicality,
     "differential": _differential,

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..bench import Bench
-from .counts import calibration, predictive, told_apart
+from .counts import calibration, markers, predictive, told_apart
 from .guide import calibrated, health, heldout
-from .states import kept_differences, structure, typical
+from .states import kept_differences, novel, typical
+from .structure import explained, mixed, structure
 
 SECTIONS: Mapping[str, Callable[[Bench], Any]] = {
     "heldout": heldout,
@@ -15,7 +16,11 @@ SECTIONS: Mapping[str, Callable[[Bench], Any]] = {
     "ppc": predictive,
     "calibration": calibration,
     "two_sample": told_apart,
+    "markers": markers,
     "structure": structure,
+    "explained": explained,
+    "mixing": mixed,
+    "novelty": novel,
     "typicality": typical,
     "differential": kept_differences,
 }

@@ -95,3 +95,14 @@ def told_apart(on: Bench) -> dict[str, Any]:
     """Two-sample tests of cells drawn from the prior, beside the real/real floor."""
     x = torch.cat([*on.drawn("prior")]).cpu().numpy()
     return two_sample.two_sample(x, on.held_out.counts, on.known.counts)._asdict()
+
+
+def markers(on: Bench) -> list[dict[str, Any]]:
+    """Are each label's markers on in counts drawn from the posteriors of its cells?"""
+    types, known = (side.column("label") for side in (on.held_out, on.known))
+    if types is None:
+        raise ValueError("the data name no label. Fit with labels_key.")
+    x = torch.cat([*on.drawn("posterior")]).cpu().numpy()
+    found = two_sample.markers_on(x, types, on.held_out.counts, types, on.known.counts, known)
+    names = on.run.encoding.labels
+    return [{"label": str(names[kind]), **each._asdict()} for kind, each in found.items()]

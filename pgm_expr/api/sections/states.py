@@ -1,4 +1,4 @@
-"""What states tell: labels, batches, unusual cells, differences between groups."""
+"""What states tell of cells: new ones, unusual ones, differences between groups."""
 
 from __future__ import annotations
 
@@ -7,42 +7,51 @@ from typing import Any
 import numpy as np
 import torch
 
-from ... import evaluation
-from ...evaluation import differential
+from ...evaluation import differential, novelty
 from ...evaluation import typicality as unusual
 from ..bench import Bench, plain
 
 WORST = 10
 
 
-def structure(on: Bench) -> list[dict[str, Any]]:
-    """What a linear probe reads of states: the batch within types, and types."""
-    z, known = (on.run.use(side.batches()).loc.cpu().numpy() for side in (on.held_out, on.known))
-    rows, groups = [], {}
-    if on.labels is not None:
-        pair = on.known.column("label"), on.held_out.column("label")
-        groups = dict(train_groups=pair[0], test_groups=pair[1])
-        rows.append(_leak("label", evaluation.leakage(known, pair[0], z, pair[1])))
-    if on.held_out.column("batch") is not None:
-        pair = on.known.column("batch"), on.held_out.column("batch")
-        found = evaluation.leakage(known, pair[0], z, pair[1], **groups)
-        rows.append(_leak("batch within label" if groups else "batch", found))
-    if not rows:
-        raise ValueError("the data name no label and no batch. Fit with labels_key or batch_key.")
-    return rows
+def novel(on: Bench) -> dict[str, Any]:
+    """Cells whose states lie far from those of the fit."""
+    known, z = on.states
+    near, far = novelty.neighbour_distance(known, z), novelty.mahalanobis(known, z)
+    usual = np.quantile(novelty.mahalanobis(known, known), 0.99)
+    library, labels = on.held_out.library, on.labels
+    return {
+        "spearman_library": {
+            "neighbours": _rank(near, library),
+            "mahalanobis": _rank(far, library),
+        },
+        "share_beyond_99": float((far > usual).mean()),
+        "most_novel": [
+            {
+                "cell": str(on.held_out.names[i]),
+                "label": None if labels is None else str(labels[i]),
+                "library": float(library[i]),
+                "neighbours": float(near[i]),
+                "mahalanobis": float(far[i]),
+            }
+            for i in np.argsort(-near)[:WORST]
+        ],
+        "by_cell": {"novelty_neighbours": near.tolist(), "novelty_mahalanobis": far.tolist()},
+    }
 
 
-def _leak(what: str, found: evaluation.Leakage) -> dict[str, Any]:
-    return {"what": what, "score": found.accuracy, "chance": found.chance, "p": found.p}
+def _rank(one: np.ndarray, other: np.ndarray) -> float:
+    """Their rank correlation."""
+    ranks = [np.argsort(np.argsort(values)) for values in (one, other)]
+    return float(np.corrcoef(*ranks)[0, 1])
 
 
 def typical(on: Bench) -> dict[str, Any]:
     """Cells that the story would hardly draw at their depth."""
     found = unusual.typicality(*on.pair, on.held_out.batches(), objective=on.run.story.objective)
     order = np.argsort(found.score)[:WORST]
-    ranks = [np.argsort(np.argsort(v)) for v in (found.score, on.held_out.library)]
     return {
-        "spearman_library": float(np.corrcoef(*ranks)[0, 1]),
+        "spearman_library": _rank(found.score, on.held_out.library),
         "share_below_0.05": float((found.p < 0.05).mean()),
         "least_typical": [
             {
