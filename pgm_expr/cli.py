@@ -156,6 +156,27 @@ def evaluate(
 
 
 @app.command()
+def sleep(
+    run_folder: RunPath,
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder of the new run.")],
+    steps: Annotated[int, typer.Option(min=1, help="Of so many minibatches.")] = api.SLEEP,
+    overwrite: Annotated[bool, typer.Option(help="Replace a run that is there.")] = False,
+    story: OwnStory = None,
+    device: Device = "auto",
+) -> None:
+    """Train a run's guide further on cells that its story draws: surer states, same story."""
+    run = api.load(run_folder, story, device=device)
+    api.RunFolder(out_folder).refuse_unless_free(run.notes, overwrite)
+    run.sleep(steps, progress=True).save(out_folder)
+    told = run.notes["sleep"]
+    out.print(
+        f"Bound of validation cells {told['validation_before']:.2f} before, "
+        f"{told['validation_after']:.2f} after, nats per cell.\n"
+        f"Run written to {out_folder}. Next: pgm-expr sbc {out_folder}"
+    )
+
+
+@app.command()
 def embed(
     run_folder: RunPath,
     file: Data,

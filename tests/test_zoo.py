@@ -22,6 +22,7 @@ from pgm_expr.inference import (
     call,
     load_tensors,
     save_tensors,
+    sleep,
 )
 
 SMALL = dict(latent=3, hidden=8)
@@ -115,6 +116,18 @@ def built(name, seed=0, **options):
     story = zoo.story(name)
     pair = zoo.build(story, DIMS | {"average": AVERAGE, "gene_sets": SETS}, **ROWS[name] | options)
     return pair, story.objective(*pair, cells=CELLS)
+
+
+@NAMES
+def test_a_guide_learns_from_cells_of_its_story(name):
+    (model, guide), _ = built(name)
+    halves = [{k: v.clone() for k, v in half.state_dict().items()} for half in (model, guide)]
+    losses = [*sleep(model, guide, itertools.repeat(minibatch()), 3)]
+    kept, moved = (
+        [torch.equal(v, before[k]) for k, v in half.state_dict().items()]
+        for half, before in zip((model, guide), halves, strict=True)
+    )
+    assert all(map(math.isfinite, losses)) and all(kept) and not all(moved)
 
 
 def test_every_story_has_a_row():

@@ -14,6 +14,7 @@ from .load import load
 from .predict import predict
 from .reported import reported
 from .run import Run
+from .sleep import SLEEP
 from .table import Table, prepare
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "PARTS",
     "REFUSED",
     "SECTIONS",
+    "SLEEP",
     "STORIES",
     "Comparison",
     "PosteriorCollapse",

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from .. import evaluation, inference, report, zoo
 from ..data import Columns, epoch, sweep
@@ -19,11 +16,11 @@ from .load import assemble
 from .population import population
 from .run import SWEEP, Run
 from .table import Table, prepare
+from .threads import few_threads
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-FEW_ENTRIES = 100_000  # counts in a minibatch
 STEPS, FEWEST, MOST = 6_000, 50, 1_000  # of a fit whose number of epochs is not given
 
 
@@ -205,20 +202,8 @@ def train(
 
 
 def _in_few_threads(rows: Iterator[dict], entries: int) -> Iterator[dict]:
-    with _threads(entries):
+    with few_threads(entries):
         yield from rows
-
-
-@contextmanager
-def _threads(entries: int) -> Iterator[None]:
-    """One thread for small minibatches: more gain a tenth on an idle machine, and on a busy one
-    they wait for each other at every operation and lose tenfold."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1 if entries < FEW_ENTRIES else before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def make_plan(settings: Mapping[str, Any], cells: int) -> Plan:

@@ -9,6 +9,7 @@ from .noise import seeded
 from .objective import ELBO, MeanField, Objective, Trace
 from .postmortem import NONFINITE
 from .progress import CHECKPOINT
+from .sleep import sleep
 from .tracing import call
 
 __all__ = [
@@ -31,5 +32,6 @@ __all__ = [
     "save_tensors",
     "score",
     "seeded",
+    "sleep",
     "write_atomically",
 ]
