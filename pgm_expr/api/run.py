@@ -187,11 +187,11 @@ class Run:
     ) -> dict[str, Any]:
         """Every check of `evaluation` on at most `cells` held-out cells; plain data by section.
 
-        Sections: heldout, health, sbc, ppc, calibration, two_sample, markers, structure, explained,
-        mixing, novelty, typicality, differential; all, or the ones named. What these data cannot
-        tell is in `not_measured` with the reason. An AnnData gets the figures of each cell as obs["pgm_<story>_pareto_k"] and so
-        on, the guide's health as uns["pgm_<story>_health"]. Memory is bounded by `cells`, not by
-        the size of the data.
+        Sections: heldout, health, sbc, ppc, calibration, two_sample, markers, structure,
+        explained, mixing, novelty, typicality, differential; all, or the ones named. What these
+        data cannot tell is in `not_measured` with the reason. An AnnData gets the figures of each
+        cell as obs["pgm_<story>_pareto_k"] and so on, the guide's health as
+        uns["pgm_<story>_health"]. Memory is bounded by `cells`, not by the size of the data.
         """
         return criticize(self, data, cells=cells, draws=draws, sections=sections)
 

@@ -132,7 +132,7 @@ def _structure(rows: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
 
 def _explained(told: Mapping[str, Any]) -> list[RenderableType]:
     rows = {row["what"]: (row["alone"], row["beyond"]) for row in told["rows"]}
-    rows["all together"] = (told["together"],)
+    rows["together"] = (told["together"],)
     cells = [
         (what, *(figure for each in found for figure in _beside(each)))
         for what, found in rows.items()

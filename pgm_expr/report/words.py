@@ -107,15 +107,15 @@ def _markers(rows: list[Mapping[str, Any]]) -> Sentence:
     off = [
         row["label"]
         for row in rows
-        if abs(row["drawn"] - row["held_out"]) > max(0.1, SURE * row["se"])
+        if abs(row["drawn"] - row["held_out"]) > max(0.1, 3 * row["se"])
     ]
     mark = GOOD if not off else DOUBTFUL if len(off) <= len(rows) / 4 else BAD
-    what = f"not as in held-out cells of {', '.join(off)}" if off else "on as in held-out cells"
+    what = f", but for {', '.join(off)}" if off else ""
     return Sentence(
         mark,
-        f"Markers of {len(rows)} labels: {what}.",
-        "share of markers on within .1 of held-out cells', or 2 standard errors; doubtful where a "
-        "quarter of the labels or fewer are off",
+        f"Markers: those of {len(rows)} labels are on as in held-out cells{what}.",
+        "share of markers on within .1, or 3 standard errors, of that of held-out cells; doubtful "
+        "where a quarter of the labels or fewer are off",
     )
 
 
