@@ -47,10 +47,16 @@ def calibration_picture(rows: Mapping[str, Mapping[str, Any]]) -> bytes:
     return png(figure)
 
 
-def sbc_picture(told: Mapping[str, Any]) -> bytes:
+def _two(height: float, stacked: bool) -> tuple[Figure, Axes, Axes]:
+    """Two panels side by side or, as a run beside another has half the page, one on the other."""
+    size, shape = ((5.25, 1.8 * height), (2, 1)) if stacked else ((10.5, height), (1, 2))
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, *figure.subplots(*shape)
+
+
+def sbc_picture(told: Mapping[str, Any], stacked: bool = False) -> bytes:
     """Coverage of central intervals, and how ranks differ from even ones, with joint bands."""
-    figure = Figure(figsize=(10.5, 3.6), layout="constrained")
-    cover, ecdf = figure.subplots(1, 2)
+    figure, cover, ecdf = _two(3.6, stacked)
     for each in told["coverage"].values():
         cover.plot(told["levels"], each, color=BLUE, alpha=0.6, linewidth=1)
     cover.plot([0, 1], [0, 1], color=ORANGE, linewidth=1)
@@ -63,10 +69,9 @@ def sbc_picture(told: Mapping[str, Any]) -> bytes:
     return png(figure)
 
 
-def health_picture(told: Mapping[str, Any]) -> bytes:
+def health_picture(told: Mapping[str, Any], stacked: bool = False) -> bytes:
     """Pareto k over cells, in order, and the KL of each latent dimension."""
-    figure = Figure(figsize=(10.5, 3.2), layout="constrained")
-    tail, kl = figure.subplots(1, 2)
+    figure, tail, kl = _two(3.2, stacked)
     k = np.sort(told["by_cell"]["pareto_k"])
     tail.plot(np.arange(1, len(k) + 1) / len(k), k, color=BLUE)
     tail.axhline(0.7, color=ORANGE, linewidth=1, label=".7")

@@ -34,10 +34,12 @@ def write_html(runs: Sequence[Mapping[str, Any]]) -> str:
             pictures.calibration_picture, pictures.sections_with(runs, "calibration")
         ),
     }
-    return page.render(runs=[_shown(run) for run in runs], several=several, names=NAMES)
+    return page.render(
+        runs=[_shown(run, len(runs) > 1) for run in runs], several=several, names=NAMES
+    )
 
 
-def _shown(run: Mapping[str, Any]) -> dict[str, Any]:
+def _shown(run: Mapping[str, Any], stacked: bool) -> dict[str, Any]:
     """A run with its verdict and pictures."""
     told = run.get("criticism") or {"not_measured": {}}
     sentences = verdict(told)
@@ -50,14 +52,14 @@ def _shown(run: Mapping[str, Any]) -> dict[str, Any]:
         "pictures": {
             "training": _picture(training_picture, run.get("history")),
             "latent": _uri(run.get("latent_png")),
-            "health": _picture(pictures.health_picture, told.get("health")),
-            "sbc": _picture(pictures.sbc_picture, told.get("sbc")),
+            "health": _picture(pictures.health_picture, told.get("health"), stacked=stacked),
+            "sbc": _picture(pictures.sbc_picture, told.get("sbc"), stacked=stacked),
         },
     }
 
 
-def _picture(draw: Callable[[Any], bytes], told: Any) -> str | None:
-    return _uri(draw(told)) if told else None
+def _picture(draw: Callable[..., bytes], told: Any, **options: bool) -> str | None:
+    return _uri(draw(told, **options)) if told else None
 
 
 def _uri(picture: bytes | None) -> str | None:
