@@ -8,7 +8,8 @@ a negative binomial per gene and one per gene and type (which is told the type),
     PGM_EXPR_DATA=folder python benchmarks/calibration.py [--ways plain refined ...] [--seed 0]
 
 Ways: `plain`; `refined`, each cell's own posterior given its half; `half`, a fit to thinned
-training cells, whose guide has seen that depth; `mog`, `nb-cell`, parts of the story; and pairs.
+training cells, whose guide has seen that depth; `slept`, a guide trained further on cells that its
+story draws (`Run.sleep`); `mog`, `nb-cell`, parts of the story; and pairs.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ WAYS = {  # options of the fit, by way
     "half-mog-refined": dict(prior="mog"),
     "nb-cell": dict(likelihood="nb-cell"),
     "nb-cell-refined": dict(likelihood="nb-cell"),
+    "slept": {},
+    "half-slept": {},
+    "half-mog-slept": dict(prior="mog"),
+    "half-mog-slept-refined": dict(prior="mog"),
+    "half-nb-cell-slept": dict(likelihood="nb-cell"),
 }
 
 
@@ -93,6 +99,8 @@ def main():
         run = pgm_expr.fit(
             data, labels_key="cell_type", seed=args.seed, progress=False, **WAYS[way]
         )
+        if "slept" in way:
+            run.sleep()
         whole = run.query(adata)
         split, label = run.table.split, torch.as_tensor(whole.columns["label"])
         told = [

@@ -115,7 +115,9 @@ def fit(
     ] = "vae",
     told: OfData = None,
     objective: Annotated[str | None, typer.Option(help="elbo, iwae-10, renyi-0.5-10, ...")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=0, help="At most so many; 0 for the prior alone.")
+    ] = None,
     split_seed: Annotated[int, typer.Option(min=0)] = 0,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     device: Device = "auto",
@@ -167,7 +169,9 @@ def sleep(
     """Train a run's guide further on cells that its story draws: surer states, same story."""
     run = api.load(run_folder, story, device=device)
     api.RunFolder(out_folder).refuse_unless_free(run.notes, overwrite)
-    run.sleep(steps, progress=True).save(out_folder)
+    run.sleep(steps, progress=True)
+    api.RunFolder(out_folder).begin(run.notes, overwrite=True)
+    run.save(out_folder)
     told = run.notes["sleep"]
     out.print(
         f"Bound of validation cells {told['validation_before']:.2f} before, "

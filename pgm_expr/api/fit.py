@@ -91,7 +91,8 @@ def fit(
         finished one is refused unless `overwrite`. Progress is saved every `checkpoint_seconds`.
     options
         Fields of `Plan` (`epochs`, `seed`, `batch_size`, `beta`, `free_bits`, ...) and options of
-        the story (`latent=20`, `likelihood="zinb"`).
+        the story (`latent=20`, `likelihood="zinb"`). With `epochs=0` it is not trained: what it
+        draws is its prior predictive distribution.
 
     Raises ValueError for data the story cannot take and for unknown names, before anything is
     written; FloatingPointError where training diverges.
@@ -165,10 +166,11 @@ def fit_table(
     run = assemble(spec, notes, device, seed=plan.seed, table=table)
     folder = RunFolder(out) if out else None
     rows = train(run, plan, folder, overwrite=overwrite, checkpoint_seconds=checkpoint_seconds)
-    run.history = list(report.bar(rows, plan.epochs, show=progress))
+    run.history = list(report.bar(rows, plan.epochs, show=progress and plan.epochs > 0))
     if folder:
         run.save(folder.path)
-    run.warn_of_collapse()
+    if plan.epochs:
+        run.warn_of_collapse()
     return run
 
 
@@ -210,7 +212,7 @@ def make_plan(settings: Mapping[str, Any], cells: int) -> Plan:
     """The plan of a fit: as many epochs as make about `STEPS` steps, unless they are given."""
     plan = Plan(**{name: value for name, value in settings.items() if value is not None})
     epochs = min(max(STEPS * min(plan.batch_size, cells) // cells, FEWEST), MOST)
-    return plan if settings.get("epochs") else replace(plan, epochs=epochs)
+    return plan if settings.get("epochs") is not None else replace(plan, epochs=epochs)
 
 
 def _separate(options: Mapping[str, Any], story: Story) -> tuple[dict[str, Any], dict[str, Any]]:

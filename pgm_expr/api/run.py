@@ -262,10 +262,10 @@ class Run:
         self.reread()
         cells, labels = self.table.cells.to(self.device), self.table.labels
         latent = self.use(self.unlabelled(cells, np.arange(len(cells)))).loc.cpu().numpy()
-        return {
-            "training.png": report.training_picture(self.history),
-            "latent.png": report.latent_picture(latent, labels),
-        }
+        found = {"latent.png": report.latent_picture(latent, labels)}
+        if self.history:
+            found["training.png"] = report.training_picture(self.history)
+        return found
 
     @property
     def key(self) -> str:

@@ -25,7 +25,7 @@ from .schedule import cyclical, warmup
 
 Batch = Mapping[str, Tensor]
 NOISE_OF_VALIDATION = 1  # the same draws at every epoch: differences between epochs are paired
-LEAST = {"epochs": 1, "batch_size": 1, "patience": 1, "learning_rate": 1e-12}  # 0 elsewhere
+LEAST = {"batch_size": 1, "patience": 1, "learning_rate": 1e-12}  # 0 elsewhere
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,25 @@ def _health(row: Mapping[str, Any]) -> list[RenderableType]:
     return [*lines, table]
 
 
+def _reference(row: Mapping[str, Any]) -> list[RenderableType]:
+    cells = len(row["cells"])
+    said = "; ".join(f"{who}: {_beside(row[key])}" for key, who in QS.items())
+    return [
+        f"Beside NUTS on {cells} cells (R-hat up to {row['rhat']:.2f}, at least {row['ess']:,.0f} "
+        f"effective draws). {said}."
+    ]
+
+
+QS = {"guide": "Guide", "refined": "Posteriors of cells' own"}
+
+
+def _beside(row: Mapping[str, float]) -> str:
+    return (
+        f"mean off by {row['shift']:.2f} sd, sd x {row['width']:.2f}, 90% intervals hold "
+        f"{row['covers_0.9']:.0%}"
+    )
+
+
 def _sbc(row: Mapping[str, Any]) -> list[RenderableType]:
     flagged = ", ".join(row["flagged"]) or "nothing"
     return [
@@ -206,6 +225,7 @@ def _spread(quantiles: Mapping[str, float]) -> str:
 PAGES = {
     "heldout": _heldout,
     "health": _health,
+    "reference": _reference,
     "sbc": _sbc,
     "ppc": _ppc,
     "calibration": _calibration,

@@ -25,13 +25,20 @@ NAMES = {
 def fit_page(notes: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> str:
     """What was fitted on what, and how it went."""
     cells, dims = notes["cells"], notes["dims"]
-    best = kept(history)
     seconds = sum(row["seconds"] for row in history)
     return (
         f"Story {notes['story']} on {sum(cells.values())} cells x {dims['genes']} genes"
         + "".join(f", {size} {name}" for name, size in dims.items() if name != "genes")
         + f": {cells['train']} for training, {cells['validation']} validation, "
-        f"{cells['test']} test.\n"
+        f"{cells['test']} test.\n" + _training(history, seconds)
+    )
+
+
+def _training(history: Sequence[Mapping[str, float]], seconds: float) -> str:
+    if not history:
+        return "Not trained: networks as they start, and what the data fill of the story."
+    best = kept(history)
+    return (
         f"{len(history)} epochs in {seconds:.0f} s; kept epoch {best['epoch']}, validation ELBO "
         f"{best['validation']:.2f} nats per cell."
     )

@@ -81,6 +81,19 @@ def _health(row: Mapping[str, Any]) -> Sentence:
     )
 
 
+def _reference(row: Mapping[str, Any]) -> Sentence:
+    guide = row["guide"]
+    held = guide["covers_0.9"]
+    mark = GOOD if held >= 0.85 else DOUBTFUL if held >= 0.75 else BAD
+    return Sentence(
+        mark,
+        f"The guide beside NUTS: its 90% intervals hold {held:.0%} of the posterior, means are "
+        f"off by {guide['shift']:.2f} and widths by a factor of {guide['width']:.2f} "
+        f"({len(row['cells'])} cells).",
+        "90% intervals hold at least 85% of the posterior by NUTS, doubtful down to 75%",
+    )
+
+
 def _ppc(row: Mapping[str, Any]) -> Sentence:
     off = [each["check"] for each in row["rows"] if each["drawn"] > 1.5 * each["floor"]]
     mark = GOOD if not off else DOUBTFUL if len(off) < 3 else BAD
@@ -174,6 +187,7 @@ SAY = {
     "calibration": _calibration,
     "ppc": _ppc,
     "health": _health,
+    "reference": _reference,
     "sbc": _sbc,
     "two_sample": _two_sample,
     "markers": _markers,

@@ -51,6 +51,7 @@ def printed(folder):
     asked = "criticize", folder / "run", "--draws", 200, "--json", folder / "figures.json"
     with contextlib.redirect_stdout(io.StringIO()) as said, pytest.MonkeyPatch.context() as patch:
         patch.setattr(warnings, "showwarning", warnings.showwarning)
+        patch.setattr("pgm_expr.api.sections.guide.NUTS_DRAWS", 60)
         with pytest.raises(SystemExit) as stop:
             cli.main([str(each) for each in asked])
     assert not stop.value.code
@@ -65,6 +66,24 @@ def told(folder, printed):
 def test_every_section_is_measured(told):
     assert {*told["not_measured"]} == OPTIONAL and {*SECTIONS} - OPTIONAL <= {*told}
     assert told["cells"] == 102
+
+
+def test_nuts_judges_the_guide_of_a_few_cells(told):
+    row = told["reference"]
+    assert len(row["cells"]) == 4 and row["draws"] == 240 and row["rhat"] < 1.5
+    for which in ("guide", "refined"):
+        assert 0.5 < row[which]["covers_0.9"] <= 1 and 0.5 < row[which]["width"] < 1.5
+    assert row["refined"]["shift"] < row["guide"]["shift"]
+
+
+def test_a_story_that_is_not_trained_draws_its_prior(adata, tmp_path):
+    run = pgm_expr.fit(adata, epochs=0, latent=2, hidden=8, progress=False, out=tmp_path / "run")
+    assert run.history == [] and pgm_expr.load(tmp_path / "run").notes["plan"]["epochs"] == 0
+    rows = {
+        row["check"]: row for row in run.criticize(adata, sections=["ppc"])["ppc"]["prior_rows"]
+    }
+    assert rows["correlation"]["drawn"] > 2 * rows["correlation"]["floor"]
+    assert "Not trained" in report.fit_page(run.notes, run.history)
 
 
 def test_a_missing_package_is_named(told):
@@ -274,7 +293,7 @@ class TestPage:
 class TestWords:
     def test_verdicts_follow_their_rules(self, told):
         marks = {s.text.split(":")[0]: s.mark for s in verdict(told)}
-        assert len(marks) == 9 and set(marks.values()) <= {"good", "doubtful", "bad"}
+        assert len(marks) == 10 and set(marks.values()) <= {"good", "doubtful", "bad"}
 
     def test_a_two_sample_test_is_judged_against_its_floor(self, told):
         row = told["two_sample"]

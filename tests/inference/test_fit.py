@@ -56,7 +56,7 @@ def planned(**changes):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"epochs": 0},
+        {"epochs": -1},
         {"batch_size": 1.5},
         {"learning_rate": 0.0},
         {"patience": "4"},

@@ -5,13 +5,14 @@ from typing import Any
 
 from ..bench import Bench
 from .counts import calibration, markers, predictive, told_apart
-from .guide import calibrated, health, heldout
+from .guide import calibrated, health, heldout, referred
 from .states import kept_differences, novel, typical
 from .structure import explained, mixed, structure
 
 SECTIONS: Mapping[str, Callable[[Bench], Any]] = {
     "heldout": heldout,
     "health": health,
+    "reference": referred,
     "sbc": calibrated,
     "ppc": predictive,
     "calibration": calibration,

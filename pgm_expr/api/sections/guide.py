@@ -12,7 +12,8 @@ from ...evaluation import guide_health, nuts, refine, sbc, surgery
 from ..bench import Bench, mean
 
 FEW = 100  # cells whose posteriors are refined one by one
-NUTS, NUTS_DRAWS = 4, 250  # cells whose posteriors are sampled, and draws of each of four chains
+NUTS = 4  # cells whose posteriors are sampled
+NUTS_DRAWS = 150  # of each of four chains, and as many to warm up
 WORST = 10
 
 
@@ -110,7 +111,7 @@ def referred(on: Bench) -> dict[str, Any]:
     """The guide, and posteriors of cells' own, beside NUTS on a few cells."""
     some = on.first(NUTS)
     batch = next(iter(some.batches()))
-    found = nuts.reference(*on.pair, batch, draws=NUTS_DRAWS)
+    found = nuts.reference(*on.pair, batch, draws=NUTS_DRAWS, warmup=NUTS_DRAWS)
     with refine.refined_guide(*on.pair, batch, shared=found.shared) as own:
         rows = {"guide": _agreement(found, on.run.guide, batch)}
         rows["refined"] = _agreement(found, own, batch)
