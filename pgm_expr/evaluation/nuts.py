@@ -28,6 +28,7 @@ import numpy as np
 import torch
 from pyro import poutine
 from pyro.infer import MCMC, NUTS
+from pyro.infer.autoguide import init_to_value
 from pyro.poutine import Trace
 from torch import Tensor, nn
 from torch.distributions import biject_to
@@ -92,8 +93,15 @@ def reference(
         with poutine.replay(trace=shared):
             sites = cell_sites(model, guide, many)
         held = {site["name"]: site["value"] for site in sample_sites(shared)}
-        start = {n: biject_to(s["fn"].support).inv(s["value"]) for n, s in sites.items()}
-        kernel = NUTS(_joint(model, many, held), max_tree_depth=DEPTH, target_accept_prob=ACCEPT)
+        free = {name: biject_to(site["fn"].support).inv for name, site in sites.items()}
+        start = {name: free[name](site["value"]) for name, site in sites.items()}
+        kernel = NUTS(
+            _joint(model, many, held),
+            max_tree_depth=DEPTH,
+            target_accept_prob=ACCEPT,
+            transforms=free,  # the guide's: Pyro knows none of a mixture's support
+            init_strategy=init_to_value(values={n: s["value"] for n, s in sites.items()}),
+        )
         sampler = MCMC(kernel, draws, warmup, initial_params=start, disable_progbar=True)
         sampler.run()
     parts = {n: _by_chain(v, chains) for n, v in sampler.get_samples().items() if n in sites}

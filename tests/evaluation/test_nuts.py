@@ -9,6 +9,9 @@ from torch import nn
 
 from pgm_expr.evaluation import nuts
 from pgm_expr.evaluation.refine import DiscreteLatent
+from pgm_expr.guides import VAEGuide
+from pgm_expr.models import VAE
+from pgm_expr.parts import MixtureOfNormals
 
 CELLS = 5
 
@@ -141,3 +144,14 @@ def test_chains_that_disagree_are_no_reference(few, ppca, found):
     broken = nuts.Reference(apart, found.names, found.shared)
     with pytest.raises(ValueError, match="NUTS has not converged for any of 15"):
         nuts.agreement(broken, ppca.guide, few)
+
+
+def test_a_mixture_as_prior_can_be_sampled_from():
+    """Of whose support Pyro knows no transform."""
+    torch.manual_seed(0)
+    model = VAE(6, latent=2, hidden=4, prior=MixtureOfNormals(2, 3))
+    x = torch.poisson(torch.full((2, 6), 3.0)) + 1
+    batch = {"x": x, "library": x.sum(-1, keepdim=True)}
+    guide = VAEGuide(6, latent=2, hidden=4)
+    found = nuts.reference(model, guide, batch, draws=5, warmup=5, chains=2)
+    assert found.draws.shape == (2, 5, 2, 2) and np.isfinite(found.draws).all()
