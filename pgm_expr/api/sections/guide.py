@@ -13,7 +13,7 @@ from ..bench import Bench, mean
 
 FEW = 100  # cells whose posteriors are refined one by one
 NUTS = 4  # cells whose posteriors are sampled
-NUTS_DRAWS = 150  # of each of four chains, and as many to warm up
+NUTS_DRAWS = 100  # of each of four chains, and as many to warm up
 WORST = 10
 
 
