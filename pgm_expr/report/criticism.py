@@ -66,7 +66,7 @@ def _health(row: Mapping[str, Any]) -> list[RenderableType]:
 
 def _reference(row: Mapping[str, Any]) -> list[RenderableType]:
     cells = len(row["cells"])
-    said = "; ".join(f"{who}: {_beside(row[key])}" for key, who in QS.items())
+    said = "; ".join(f"{who}: {_agreement(row[key])}" for key, who in QS.items())
     return [
         f"Beside NUTS on {cells} cells (R-hat up to {row['rhat']:.2f}, at least {row['ess']:,.0f} "
         f"effective draws). {said}."
@@ -76,7 +76,7 @@ def _reference(row: Mapping[str, Any]) -> list[RenderableType]:
 QS = {"guide": "Guide", "refined": "Posteriors of cells' own"}
 
 
-def _beside(row: Mapping[str, float]) -> str:
+def _agreement(row: Mapping[str, float]) -> str:
     return (
         f"mean off by {row['shift']:.2f} sd, sd x {row['width']:.2f}, 90% intervals hold "
         f"{row['covers_0.9']:.0%}"

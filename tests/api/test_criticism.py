@@ -232,6 +232,8 @@ class TestCommandLine:
         assert told["novelty"]["most_novel"][0]["cell"] in printed
         titles = "Markers that are on", "Read from states", "Share of the states' variance"
         assert all(title in printed for title in titles)
+        width = f"sd x {told['reference']['guide']['width']:.2f}"
+        assert "Beside NUTS on 4 cells" in printed and width in printed
 
     def test_sbc_and_ppc_print_their_own(self, folder, capsys):
         code, said, _ = type_in(capsys, "sbc", folder / "run")
