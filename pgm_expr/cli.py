@@ -12,9 +12,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from . import api, cli_criticism, report
+from . import api, cli_criticism, cli_draw, report
 from .cli_options import (
-    Conditions,
     Data,
     Device,
     Names,
@@ -23,7 +22,6 @@ from .cli_options import (
     OwnStory,
     RunPath,
     as_typed,
-    levels_of,
     list_of,
     numbers_of,
     options_of,
@@ -220,53 +218,6 @@ def predict(
 
 
 @app.command()
-def sample(
-    run_folder: RunPath,
-    out_file: Annotated[Path, typer.Option("--out", help="An .h5ad file to write.")],
-    n: Annotated[int, typer.Option("--n", min=1, help="So many cells.")] = 1000,
-    condition: Conditions = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    story: OwnStory = None,
-    device: Device = "auto",
-) -> None:
-    """Draw new cells from the story, without any cell given: counts in X."""
-    api.check_out(out_file)
-    run = api.load(run_folder, story, device=device)
-    drawn = run.sample(n, condition=levels_of(condition or []), seed=seed)
-    api.write_h5ad(drawn, out_file)
-    out.print(
-        f"Wrote {out_file}: {drawn.n_obs} drawn cells x {drawn.n_vars} genes"
-        f"{_where(condition)}; median total {drawn.obs['library'].median():,.0f}."
-    )
-
-
-@app.command()
-def express(
-    run_folder: RunPath,
-    file: Data,
-    out_file: Annotated[Path, typer.Option("--out", help="An .h5ad file to write.")],
-    condition: Conditions = None,
-    library: Annotated[float, typer.Option(help="Total counts that all cells are at.")] = 1e4,
-    story: OwnStory = None,
-    device: Device = "auto",
-) -> None:
-    """Write what the cells would express, all set to the conditions: a layer of expected counts.
-
-    In the genes of the run. Those that DATA lack are filled: zero in X, expected in the layer.
-    """
-    api.check_out(out_file)
-    run = api.load(run_folder, story, device=device)
-    levels = levels_of(condition or [])
-    found = api.express(run, api.load_dataset(file), condition=levels, library=library)
-    api.write_h5ad(found, out_file)
-    (layer,) = found.layers
-    out.print(
-        f"Wrote {out_file}: layers['{layer}'], {found.n_obs} cells x {found.n_vars} genes"
-        f"{_where(condition)} at library {library:,g}."
-    )
-
-
-@app.command()
 @tells_of_data
 def compare(
     file: Data,
@@ -311,6 +262,7 @@ def compare(
 
 
 app.add_typer(cli_criticism.app)
+app.add_typer(cli_draw.app)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -354,10 +306,6 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def _given(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _where(condition: list[str] | None) -> str:
-    return f" with {', '.join(condition)}" if condition else ""
 
 
 def _print_fit(run: api.Run, folder: Path) -> None:

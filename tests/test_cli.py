@@ -141,7 +141,7 @@ TYPED = {
     "bad-set": ("fit {d} --out {n} --set latent", ["NAME=VALUE"]),
     "bad-device": ("fit {d} --out {n} --device gpu9", ["gpu9", "cpu"]),
     "bad-number": ("fit {d} --out {n} --epochs many", ["--epochs"]),
-    "no-epochs": ("fit {d} --out {n} --epochs 0", ["--epochs"]),
+    "no-epochs": ("fit {d} --out {n} --epochs -1", ["--epochs"]),
     "missing-file": ("fit {f}/none.h5ad --out {n}", ["none.h5ad"]),
     "unknown-name": ("fit pbmc68k_reducd --out {n}", ["pbmc68k_reduced"]),
     "finished-run": ("fit {d} --out {f}/run", ["--overwrite"]),

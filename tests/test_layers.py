@@ -30,8 +30,9 @@ ALLOWED = {
     "zoo": "models guides parts inference distributions nn flow",
     "tasks": "zoo evaluation inference parts distributions nn diffusion flow",
     "api": BELOW_API,
-    "cli": "api report cli_options cli_criticism",
+    "cli": "api report cli_options cli_criticism cli_draw",
     "cli_criticism": "api report cli_options",
+    "cli_draw": "api report cli_options",
     "cli_options": "",
     "__init__": "api zoo",
 }

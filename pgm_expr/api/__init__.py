@@ -8,7 +8,8 @@ from .compare import Comparison, compare
 from .criticism import CELLS, DRAWS, SECTIONS, criticize
 from .express import express
 from .fit import fit
-from .folder import CRITICISM, RunFolder
+from .folder import CRITICISM, RunFolder, generator_file
+from .generate import generate
 from .h5ad import check_out, write_h5ad
 from .load import load
 from .predict import predict
@@ -38,6 +39,8 @@ __all__ = [
     "describe",
     "express",
     "fit",
+    "generate",
+    "generator_file",
     "load",
     "load_dataset",
     "new_story",

@@ -20,6 +20,11 @@ KEYS = ("story", "options", "objective", "dims", "plan", "source", "encoding", "
 ARTEFACTS = (MODEL, CHECKPOINT, HISTORY, METRICS, CRITICISM, NONFINITE, *PICTURES, STORY)
 
 
+def generator_file(name: str) -> str:
+    """Where a generator that learnt the run is kept."""
+    return f"generator-{name}.safetensors"
+
+
 class RunFolder:
     """`story.json` marks a run; `model.safetensors`, written last, marks a finished one."""
 
@@ -52,7 +57,7 @@ class RunFolder:
             partial.unlink()
         if self._has(STORY) and not overwrite:
             return
-        for name in ARTEFACTS:
+        for name in (*ARTEFACTS, *map(str, self.path.glob(generator_file("*")))):
             (self.path / name).unlink(missing_ok=True)
         self.write(STORY, notes)
 

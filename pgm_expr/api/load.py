@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from .. import zoo
 from ..data import membership
 from ..inference import load_tensors, seeded
+from ..tasks import GENERATORS
 from ..zoo import Story
-from .folder import MODEL, STORY, RunFolder
+from .folder import MODEL, STORY, RunFolder, generator_file
+from .generate import Learnt
 from .own import story_of
 from .run import Run
 from .table import Table
@@ -86,6 +88,11 @@ def load(
         own = {n.removeprefix(f"{name}/"): t for n, t in tensors.items() if n.startswith(name)}
         _restore(half, own, folder.path / MODEL)
     run.history = folder.read_history()
+    run.generators = {
+        name: Learnt.load(folder.path / generator_file(name), run.device)
+        for name in GENERATORS
+        if (folder.path / generator_file(name)).exists()
+    }
     return run
 
 

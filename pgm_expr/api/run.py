@@ -30,7 +30,9 @@ from .arviz import loo_pit, to_arviz
 from .criticism import CELLS, criticize
 from .criticism import DRAWS as IMPORTANCE
 from .differential import differential_expression
-from .folder import METRICS, MODEL, STORY, RunFolder
+from .evaluate import evaluate
+from .folder import METRICS, MODEL, STORY, RunFolder, generator_file
+from .generate import Learnt, generate
 from .heard import check_drawn, check_expressed
 from .population import draw_population
 from .predict import DRAWS, predict_labels, predict_target
@@ -56,6 +58,7 @@ class Run:
     table: Table | None = None
     history: list[dict[str, float]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
+    generators: dict[str, Learnt] = field(default_factory=dict)
 
     def embed(self, data: AnnData | str | Path) -> np.ndarray:
         """Posterior means of the latent state, (N, D), whatever labels the data have.
@@ -122,6 +125,25 @@ class Run:
             drawn.obs[name] = level
         return drawn
 
+    def generate(
+        self,
+        n: int,
+        *,
+        by: str = "diffusion",
+        condition: Mapping[str, object] | None = None,
+        seed: int = 0,
+        **how: object,
+    ) -> AnnData:
+        """Draw n new cells whose states come from a generator that learnt the posteriors.
+
+        `by` is prior (the story's own, as `sample`), diffusion, flow, cnf or matching, trained on
+        first use on cells outside the test set and kept with the run (`save`). States have the
+        library in them; `condition` sets columns of obs, labels too, else the mix is that of the
+        training cells. `how` goes to the generator: `steps=20`, `guidance=1.5` of diffusion.
+        ValueError for unknown columns and levels, and a story with discrete latents.
+        """
+        return generate(self, n, by=by, condition=condition, seed=seed, **how)
+
     def predict_labels(self, data: AnnData | str | Path, *, draws: int = DRAWS) -> pd.DataFrame:
         """p(label | x) of each cell, (N, K), from draws of its state; for any run with labels.
 
@@ -153,28 +175,9 @@ class Run:
         Without `data`, or given the data of the fit again, on its test cells; else on all cells
         of `data`, with a warning where cells of the same names were in the fit.
         """
-        self.reread(data)
-        known = self.table.cells.to(self.device)
-        cells, held_out = self.held_out(data)
-        metrics, rows = evaluation.judge(
-            self.model,
-            self.guide,
-            lambda: sweep(known, self.table.split.development, SWEEP),
-            lambda: sweep(cells, held_out, SWEEP // 8),
-            labels=len(self.table.encoding.labels) if "label" in cells.columns else 0,
-            objective=self.story.objective,
-            measure=zoo.measure(self.model),
-        )
-        seeds = {
-            "split_seed": self.notes["source"]["split_seed"],
-            "seed": self.notes["plan"]["seed"],
-        }
-        if refine:
-            batches = self.unlabelled(cells, held_out)
-            metrics |= self._refined(batches, refine)
-        self.metrics = {**metrics, **self._speed(), **seeds, "table": rows}
-        if metrics["collapse"]:
-            warnings.warn(metrics["collapse"], PosteriorCollapse, stacklevel=2)
+        self.metrics = evaluate(self, data, refine)
+        if self.metrics["collapse"]:
+            warnings.warn(self.metrics["collapse"], PosteriorCollapse, stacklevel=2)
         return self.metrics
 
     def criticize(
@@ -187,10 +190,10 @@ class Run:
     ) -> dict[str, Any]:
         """Every check of `evaluation` on at most `cells` held-out cells; plain data by section.
 
-        Sections: heldout, health, sbc, ppc, calibration, two_sample, markers, structure,
-        explained, mixing, novelty, typicality, differential; all, or the ones named. What these
-        data cannot tell is in `not_measured` with the reason. An AnnData gets the figures of each
-        cell as obs["pgm_<story>_pareto_k"] and so on, the guide's health as
+        Sections: heldout, health, reference, sbc, ppc, calibration, two_sample, markers,
+        structure, explained, mixing, novelty, typicality, differential; all, or the ones named.
+        What these data cannot tell is in `not_measured` with the reason. An AnnData gets the
+        figures of each cell as obs["pgm_<story>_pareto_k"] and so on, the guide's health as
         uns["pgm_<story>_health"]. Memory is bounded by `cells`, not by the size of the data.
         """
         return criticize(self, data, cells=cells, draws=draws, sections=sections)
@@ -254,6 +257,8 @@ class Run:
             folder.write_history(self.history)
         if self.metrics:
             folder.write(METRICS, self.metrics)
+        for name, learnt in self.generators.items():
+            learnt.save(folder.path / generator_file(name))
         save_tensors(folder.path / MODEL, self._tensors(), {"story": self.notes["story"]})
         (folder.path / CHECKPOINT).unlink(missing_ok=True)
 
@@ -262,10 +267,8 @@ class Run:
         self.reread()
         cells, labels = self.table.cells.to(self.device), self.table.labels
         latent = self.use(self.unlabelled(cells, np.arange(len(cells)))).loc.cpu().numpy()
-        found = {"latent.png": report.latent_picture(latent, labels)}
-        if self.history:
-            found["training.png"] = report.training_picture(self.history)
-        return found
+        curve = {"training.png": report.training_picture(self.history)} if self.history else {}
+        return curve | {"latent.png": report.latent_picture(latent, labels)}
 
     @property
     def key(self) -> str:
@@ -379,16 +382,3 @@ class Run:
     def _tensors(self) -> dict[str, Tensor]:
         halves = {"model": self.model, "guide": self.guide}
         return {f"{h}/{n}": t for h, half in halves.items() for n, t in half.state_dict().items()}
-
-    def _refined(self, batches: Iterator[dict[str, Tensor]], steps: int) -> dict[str, float]:
-        """The amortisation gap in nats per cell, with its standard error over cells."""
-        found = evaluation.amortisation_gap(self.model, self.guide, batches, steps=steps)
-        gap, error = found.gap.mean().item(), evaluation.standard_error(found.gap)
-        return {"amortisation_gap": gap, "amortisation_gap_se": error, "refinement_steps": steps}
-
-    def _speed(self) -> dict[str, float | None]:
-        """Cells seen per second of training epochs after the first."""
-        n, size = self.notes["cells"]["train"], self.notes["plan"]["batch_size"]
-        later = [row["seconds"] for row in self.history[1:]]
-        seen = n // min(size, n) * min(size, n) * len(later)
-        return {"cells_per_second": seen / sum(later) if later else None}

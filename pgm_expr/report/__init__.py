@@ -5,10 +5,11 @@ from .criticism import criticism_page
 from .html import write_html
 from .pages import fit_page, metrics_page, prediction_line, zoo_page
 from .pictures import latent_picture, training_picture
-from .progress import bar, tally
+from .progress import bar, endless, tally
 
 __all__ = [
     "bar",
+    "endless",
     "comparison_page",
     "comparison_picture",
     "criticism_page",

@@ -31,6 +31,13 @@ def bar(rows: Iterable[dict], epochs: int, *, show: bool = True) -> Iterator[dic
         progress.update(task, total=progress.tasks[0].completed)
 
 
+def endless(done: Iterable[Item], *, what: str, show: bool = True) -> Iterator[Item]:
+    """Pass results on as they come, drawing on stderr how many there were."""
+    columns = (TextColumn(what), TextColumn("{task.completed}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not show) as progress:
+        yield from progress.track(done, total=None)
+
+
 def tally(
     done: Iterable[Item], todo: Sized, *, what: str = "fit", show: bool = True
 ) -> Iterator[Item]:

@@ -1,0 +1,169 @@
+"""New cells from generators that learnt a run's posteriors: whole distributions of counts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import evaluation, zoo
+from ..data import sweep
+from ..inference import load_tensors, save_tensors, seeded
+from ..tasks import GENERATORS, States, conditions
+from .population import draw_population
+from .threads import few_threads
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from .run import Run
+
+TRAIN_STEPS = 6000
+SWEEP = 512  # cells a minibatch
+PRIOR = "prior"
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A generator of a run, and how its states are read."""
+
+    generator: nn.Module
+    states: States
+    notes: dict[str, Any]  # name, size, conditions, steps, last loss
+
+    def save(self, path: Path) -> None:
+        """Write weights and notes to one file."""
+        tensors = {f"generator/{n}": t for n, t in self.generator.state_dict().items()}
+        tensors |= {f"shared/{n}": t for n, t in self.states.shared.items()}
+        save_tensors(path, tensors, self.notes)
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device) -> Learnt:
+        """Read back what `save` wrote."""
+        tensors, notes = load_tensors(path)
+        made = GENERATORS[notes["name"]](notes["size"], notes["conditions"])
+        made.load_state_dict(_under("generator/", tensors))
+        states = States(notes["widths"], _under("shared/", tensors))
+        return cls(made.to(device).eval(), states, notes)
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def learn(
+    run: Run,
+    name: str,
+    *,
+    steps: int = TRAIN_STEPS,
+    seed: int = 0,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Learnt:
+    """Fit a generator to the posteriors of a run's cells outside the test set."""
+    make = zoo.pick("generator", name, GENERATORS)
+    run.reread()
+    if run.notes["source"].get("takes", "counts") != "counts":
+        raise ValueError(
+            f"the story {run.notes['story']} is about log values, and generators give counts. "
+            "Fit a story of counts."
+        )
+    cells, known = run.table.cells.to(run.device), run.table.split.development
+    states = States.of(run.model, run.guide, next(run.unlabelled(cells, known[:2])))
+    told = conditions(cells.rows(known), run.notes["dims"])
+    with seeded(seed):
+        made = make(states.size, 0 if told is None else told.shape[1]).to(run.device)
+
+    def posterior() -> Tensor:
+        return states.draw(run.guide, evaluation.withheld(sweep(cells, known, SWEEP)))
+
+    with few_threads(0):
+        losses = [*progress(made.fit(posterior, told, steps=steps, seed=seed))]
+    notes = {
+        "name": name,
+        "size": states.size,
+        "conditions": 0 if told is None else told.shape[1],
+        "widths": states.widths,
+        "steps": steps,
+        "seed": seed,
+        "loss": losses[-1],
+    }
+    return Learnt(made.eval(), states, notes)
+
+
+def generate(
+    run: Run,
+    n: int,
+    *,
+    by: str = "diffusion",
+    condition: Mapping[str, object] | None = None,
+    seed: int = 0,
+    progress: Callable[[Iterable], Iterable] = iter,
+    **how: object,
+) -> AnnData:
+    """See `Run.generate`."""
+    if by == PRIOR:
+        return run.sample(n, condition=condition, seed=seed)
+    draw_population(run.notes, 1, condition or {}, np.random.default_rng(seed))  # names checked
+    _check_options(by, how)
+    if by not in run.generators:
+        run.generators[by] = learn(run, by, progress=progress)
+    return draw(run, run.generators[by], n, condition=condition, seed=seed, **how)
+
+
+def _check_options(name: str, how: Mapping[str, object]) -> None:
+    """ValueError for what that generator's draws do not depend on."""
+    known = inspect.signature(zoo.pick("generator", name, GENERATORS).sample).parameters
+    for option in how:
+        if option not in known:
+            raise ValueError(f"{option} means nothing to {name}. Leave it out.")
+
+
+@torch.no_grad()
+def draw(
+    run: Run,
+    learnt: Learnt,
+    n: int,
+    *,
+    condition: Mapping[str, object] | None = None,
+    seed: int = 0,
+    **how: object,
+) -> AnnData:
+    """n cells of a generator: integer counts in X, states in obsm["X_generated"]."""
+    _, told = draw_population(run.notes, n, condition or {}, np.random.default_rng(seed))
+    batch = {k: torch.as_tensor(v, device=run.device) for k, v in told.items()}
+    given = conditions(batch, run.notes["dims"])
+    with seeded(seed):
+        states = learnt.generator.sample(n, given, **how)
+        counts = _decoded(run, learnt.states, states, batch)
+    return _cells(run, counts, states, learnt.states, condition or {})
+
+
+def _decoded(run: Run, space: States, states: Tensor, told: Mapping[str, Tensor]) -> Tensor:
+    parts = []
+    for at in torch.arange(len(states)).split(SWEEP):
+        rows = {key: value[at] for key, value in told.items()}
+        parts.append(space.decode(run.model, states[at], rows).cpu())
+    return torch.cat(parts)
+
+
+def _cells(
+    run: Run, counts: Tensor, states: Tensor, space: States, condition: Mapping[str, object]
+) -> AnnData:
+    from anndata import AnnData
+    from scipy.sparse import csr_matrix
+
+    drawn = AnnData(csr_matrix(counts.numpy().astype(np.int32)))
+    drawn.var_names = run.notes["genes"]
+    drawn.obsm["X_generated"] = states.cpu().numpy()
+    names = [*space.widths]
+    at = sum(space.widths[name] for name in names[: names.index("log_library")])
+    drawn.obs["library"] = states[:, at].exp().cpu().numpy()
+    for name, level in condition.items():
+        drawn.obs[name] = level
+    return drawn
