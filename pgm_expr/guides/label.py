@@ -14,7 +14,9 @@ heart; labels reach the encoder through the states of their kind, p(z | y).
 
 Where it is wrong (benchmarks/sbc.py --epochs 40): intervals of y, z cover more than .03 too
 much or too little. All latents together are too narrow: the central half holds 44% of true
-states; coverage is off by up to 0.07, and by 0.15 in one dimension of z.
+states; coverage is off by up to 0.07, and by 0.15 in one dimension of z. After `Run.sleep`
+(--sleep 4000) it is right within 0.024 in every dimension, 0.003 in all together, and the
+central half holds 50%.
 
 Kingma et al., NeurIPS 2014, https://arxiv.org/abs/1406.5298
 """

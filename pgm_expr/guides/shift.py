@@ -12,9 +12,11 @@ The encoder is told how far the state was moved on average, and learns what to t
 counts show, in a combination it never saw too. Taking off just that would leave the counts
 nothing to say of the effects: z + e would be the same whatever e.
 
-Where it is wrong (benchmarks/sbc.py --epochs 40): intervals of z cover more than .03 too
-much or too little. All latents together are too narrow: the central half holds 42% of true
-states; coverage is off by up to 0.10, and by 0.17 in one dimension of z.
+Where it is wrong (benchmarks/sbc.py --epochs 40): intervals of z cover more than .03 too much
+or too little. All latents together are too narrow: the central half holds 42% of true states;
+coverage is off by up to 0.10, and by 0.17 in one dimension of z. After `Run.sleep` (--sleep
+4000) it is right within 0.027 in every dimension, 0.003 in all together, and the central half
+holds 50%.
 
 Bereket and Karaletsos, NeurIPS 2023, https://arxiv.org/abs/2311.02794
 """

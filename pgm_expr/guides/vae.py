@@ -6,9 +6,11 @@ r"""Amortised guide of models/vae.py.
     site  kind    plate  event
     z     latent  cells  (D,)
 
-Where it is wrong (benchmarks/sbc.py --epochs 40): intervals of z cover more than .03 too
-much or too little. All latents together are too narrow: the central half holds 43% of true
-states; coverage is off by up to 0.08, and by 0.12 in one dimension of z.
+Where it is wrong (benchmarks/sbc.py --epochs 40): intervals of z cover more than .03 too much
+or too little. All latents together are too narrow: the central half holds 43% of true states;
+coverage is off by up to 0.08, and by 0.12 in one dimension of z. After `Run.sleep` (--sleep
+4000) it is right within 0.031 in every dimension, 0.015 in all together, and the central half
+holds 52%.
 
 Kingma and Welling, ICLR 2014, https://arxiv.org/abs/1312.6114
 """
