@@ -30,7 +30,8 @@ def options(command):
 
 def test_every_option_is_one():
     """Those of a command line that is shown are that command's; all others are some command's."""
-    used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README)) - {"--peers", "--sleep"}  # of benchmarks
+    of_benchmarks = {"--peers", "--sleep"}
+    used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README)) - of_benchmarks
     assert used and used <= set().union(*map(options, COMMANDS))
     shown = re.findall(r"pgm-expr (\w+)((?:[^`\n]|\\\n)*)", README)
     for command, line in shown:
