@@ -13,7 +13,7 @@ What the network F gives is a choice; each is a function (F, x_t, alpha, sigma) 
     karras     F = (x0 - alpha x_t / r^2) r / sigma,   r^2 = alpha^2 + sigma^2
 
 The last is EDM's, for data of standard deviation 1: the target has that too at every t. On a
-variance-preserving path it is minus the velocity. F sees x_t / r and log(sigma / alpha) / 4.
+variance-preserving path it is minus the velocity. F sees x_t / r and log(sigma / alpha) / 40.
 
 The loss is denoising score matching, w(t) |x0 - x_0|^2 with t >= least. The score's lambda =
 sigma^2 means w = alpha^2 / sigma^2 (`score_weight`); EDM's is 1 + alpha^2 / sigma^2.
@@ -31,6 +31,8 @@ import torch
 from torch import Tensor, nn
 
 from .noise import Noise
+
+LEVEL = 40.0  # log(sigma / alpha) a unit of network time: its fastest wave spans 1/4 of a log
 
 
 def epsilon(told: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ class Denoiser(nn.Module):
         self, x: Tensor, t: Tensor, c: Tensor | None = None, drop: Tensor | None = None
     ) -> Tensor:
         alpha, sigma = self.levels(t)
-        level = (sigma / alpha).log().squeeze(-1) / 4
+        level = (sigma / alpha).log().squeeze(-1) / LEVEL
         told = self.network(x / torch.hypot(alpha, sigma), level, c, drop)
         return self.read(told, x, alpha, sigma)
 

@@ -39,7 +39,7 @@ class LatentDiffusion(nn.Module):
         super().__init__()
         self.size = size
         network = FiLMNetwork(size, conditions, hidden, layers)
-        self.denoise = Denoiser(network, noise or EDM(), dropout=dropout)
+        self.denoise = Denoiser(network, noise or EDM(least=0.01), dropout=dropout)
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
 
