@@ -84,7 +84,7 @@ class ContinuousFlow(nn.Module):
         exact: int = 32,
         probes: int = 8,
     ) -> Tensor:
-        """log p(z | c), (N,), of z (N, D); the trace by `probes` signs above `exact` dimensions."""
+        """log p(z | c), (N,), of z (N, D): by `probes` signs above `exact` dimensions."""
         x, v = (z - self.mean) / self.scale, self._under(condition, len(z))
         found = ode.log_prob(v, x, ways(x, exact=exact, probes=probes), solver)
         return found - self.scale.log().sum()

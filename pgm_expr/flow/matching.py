@@ -77,9 +77,7 @@ class FlowMatching(nn.Module):
         drop = torch.rand_like(t) < self.dropout
         return ((self.network(between, SLOW * t, c, drop) - (x - noise)) ** 2).sum(-1)
 
-    def velocity(
-        self, x: Tensor, t: Tensor, c: Tensor | None = None, guidance: float = 1.0
-    ) -> Tensor:
+    def velocity(self, x: Tensor, t: Tensor, c: Tensor | None, guidance: float = 1.0) -> Tensor:
         """v (N, D) at x (N, D) and t ()."""
         if c is None or guidance == 0:
             return self.network(x, SLOW * t)
@@ -99,8 +97,8 @@ class FlowMatching(nn.Module):
         solver: ode.Solver = ode.midpoint,
     ) -> Tensor:
         """States (n, D), row i under row i of `condition` (n, C); without, of the training mix."""
-        noise = torch.randn(n, self.size).to(self.mean)
-        return self.decode(noise, condition, guidance=guidance, solver=solver, steps=steps)
+        u = torch.randn(n, self.size).to(self.mean)
+        return self.decode(u, condition, guidance=guidance, solver=solver, steps=steps)
 
     @torch.no_grad()
     def log_prob(
@@ -110,12 +108,13 @@ class FlowMatching(nn.Module):
         *,
         guidance: float = 1.0,
         solver: ode.Solver = ode.dopri5,
+        steps: int = 100,
         exact: int = 32,
         probes: int = 8,
     ) -> Tensor:
-        """log p(z | c), (N,), of z (N, D); the trace by `probes` signs above `exact` dimensions."""
+        """log p(z | c), (N,), of z (N, D): by `probes` signs above `exact` dimensions."""
         x, v = (z - self.mean) / self.scale, self._under(condition, len(z), guidance)
-        found = ode.log_prob(v, x, ways(x, exact=exact, probes=probes), solver)
+        found = ode.log_prob(v, x, ways(x, exact=exact, probes=probes), solver, steps)
         return found - self.scale.log().sum()
 
     @torch.no_grad()
@@ -126,7 +125,7 @@ class FlowMatching(nn.Module):
         *,
         guidance: float = 1.0,
         solver: ode.Solver = ode.dopri5,
-        steps: int = 0,
+        steps: int = 100,
     ) -> Tensor:
         """The noise (N, D) of states z (N, D)."""
         v = self._under(condition, len(z), guidance)
@@ -140,7 +139,7 @@ class FlowMatching(nn.Module):
         *,
         guidance: float = 1.0,
         solver: ode.Solver = ode.dopri5,
-        steps: int = 0,
+        steps: int = 100,
     ) -> Tensor:
         """The states (N, D) of noise u (N, D)."""
         v = self._under(condition, len(u), guidance)

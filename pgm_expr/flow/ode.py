@@ -53,18 +53,18 @@ def dopri5(
     )
 
 
-def push(v: Velocity, noise: Tensor, solver: Solver = dopri5, steps: int = 0) -> Tensor:
+def push(v: Velocity, noise: Tensor, solver: Solver = dopri5, steps: int = 100) -> Tensor:
     """The states (N, D) that noise (N, D) flows to."""
     return solver(v, noise, noise.new_tensor([0.0, 1.0]), steps)
 
 
-def pull(v: Velocity, x: Tensor, solver: Solver = dopri5, steps: int = 0) -> Tensor:
+def pull(v: Velocity, x: Tensor, solver: Solver = dopri5, steps: int = 100) -> Tensor:
     """The noise (N, D) that flows to states x (N, D)."""
     return solver(v, x, x.new_tensor([1.0, 0.0]), steps)
 
 
 def log_prob(
-    v: Velocity, x: Tensor, ways: Tensor, solver: Solver = dopri5, steps: int = 0
+    v: Velocity, x: Tensor, ways: Tensor, solver: Solver = dopri5, steps: int = 100
 ) -> Tensor:
     """log p (N,) of states x (N, D), the divergence taken along `ways` of `nn.divergence`.
 
@@ -80,6 +80,8 @@ def log_prob(
 
 
 def _fixed(method: str, v: Velocity, x: State, ends: Tensor, steps: int) -> State:
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}.")
     times = ends[0] + (ends[1] - ends[0]) * torch.linspace(0, 1, steps + 1).to(ends)
     return _last(odeint(v, x, times, method=method))
 
