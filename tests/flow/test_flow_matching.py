@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pgm_expr.flow import FlowMatching, dopri5, euler, midpoint, rk4
+from pgm_expr.flow.matching import SLOW
 
 
 @pytest.fixture
@@ -25,7 +26,9 @@ def test_guidance_of_none_and_of_one_are_exact(flow, start):
     u, c = start
     how = dict(solver=midpoint, steps=5)
     assert torch.equal(flow.decode(u, c, guidance=0, **how), flow.decode(u, **how))
-    assert torch.equal(flow.decode(u, c, guidance=1, **how), flow.decode(u, c, **how))
+    t = torch.tensor(0.4)
+    assert torch.equal(flow.velocity(u, t, c, 1), flow.network(u, SLOW * t, c))
+    assert torch.equal(flow.velocity(u, t, c, 0), flow.network(u, SLOW * t))
     assert not torch.allclose(flow.decode(u, **how), flow.decode(u, c, **how))
     assert torch.equal(flow.log_prob(u, c, guidance=0), flow.log_prob(u))
 
