@@ -41,7 +41,9 @@ def sample(
 def generate(
     run_folder: RunPath,
     out_file: Annotated[Path, typer.Option("--out", help="An .h5ad file to write.")],
-    by: Annotated[str, typer.Option("--with", help="prior or diffusion.")] = "diffusion",
+    by: Annotated[
+        str, typer.Option("--with", help="prior, diffusion, flow, cnf or matching.")
+    ] = "diffusion",
     n: Annotated[int, typer.Option("--n", min=1, help="So many cells.")] = 1000,
     condition: Conditions = None,
     guidance: Annotated[
@@ -72,6 +74,25 @@ def generate(
         f"Wrote {out_file}: {drawn.n_obs} cells x {drawn.n_vars} genes by {by}"
         f"{_where(condition)}; median library {drawn.obs['library'].median():,.0f}."
     )
+
+
+@app.command("learn-prior")
+def learn_prior(
+    run_folder: RunPath,
+    out_folder: Annotated[Path, typer.Option("--out", help="Folder of the new run.")],
+    prior: Annotated[str, typer.Option(help="flow or mog.")] = "flow",
+    steps: Annotated[int, typer.Option(min=1, help="Of so many minibatches.")] = api.PRIOR_STEPS,
+    overwrite: Annotated[bool, typer.Option(help="Replace a run that is there.")] = False,
+    story: OwnStory = None,
+    device: Device = "auto",
+) -> None:
+    """Swap a run's prior for one that learns where its posteriors are; the rest stays."""
+    run = api.load(run_folder, story, device=device)
+    api.RunFolder(out_folder).refuse_unless_free(run.notes, overwrite)
+    new = run.learn_prior(prior, steps=steps, progress=True)
+    api.RunFolder(out_folder).begin(new.notes, overwrite=True)
+    new.save(out_folder)
+    out.print(f"Run written to {out_folder}. Next: pgm-expr evaluate {out_folder}")
 
 
 @app.command()

@@ -13,6 +13,7 @@ from .generate import generate
 from .h5ad import check_out, write_h5ad
 from .load import load
 from .predict import predict
+from .prior import STEPS as PRIOR_STEPS
 from .reported import reported
 from .run import Run
 from .sleep import SLEEP
@@ -31,6 +32,7 @@ __all__ = [
     "Comparison",
     "PosteriorCollapse",
     "Run",
+    "PRIOR_STEPS",
     "RunFolder",
     "Table",
     "check_out",

@@ -63,9 +63,10 @@ def learn(
     *,
     steps: int = TRAIN_STEPS,
     seed: int = 0,
+    among: np.ndarray | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Learnt:
-    """Fit a generator to the posteriors of a run's cells outside the test set."""
+    """Fit a generator to the posteriors of a run's cells: outside the test set, or `among`."""
     make = zoo.pick("generator", name, GENERATORS)
     run.reread()
     if run.notes["source"].get("takes", "counts") != "counts":
@@ -73,7 +74,8 @@ def learn(
             f"the story {run.notes['story']} is about log values, and generators give counts. "
             "Fit a story of counts."
         )
-    cells, known = run.table.cells.to(run.device), run.table.split.development
+    cells = run.table.cells.to(run.device)
+    known = run.table.split.development if among is None else among
     states = States.of(run.model, run.guide, next(run.unlabelled(cells, known[:2])))
     told = conditions(cells.rows(known), run.notes["dims"])
     with seeded(seed):
@@ -124,7 +126,6 @@ def _check_options(name: str, how: Mapping[str, object]) -> None:
             raise ValueError(f"{option} means nothing to {name}. Leave it out.")
 
 
-@torch.no_grad()
 def draw(
     run: Run,
     learnt: Learnt,
@@ -137,11 +138,18 @@ def draw(
     """n cells of a generator: integer counts in X, states in obsm["X_generated"]."""
     _, told = draw_population(run.notes, n, condition or {}, np.random.default_rng(seed))
     batch = {k: torch.as_tensor(v, device=run.device) for k, v in told.items()}
-    given = conditions(batch, run.notes["dims"])
-    with seeded(seed):
-        states = learnt.generator.sample(n, given, **how)
-        counts = _decoded(run, learnt.states, states, batch)
+    counts, states = draw_told(run, learnt, n, batch, seed=seed, **how)
     return _cells(run, counts, states, learnt.states, condition or {})
+
+
+@torch.no_grad()
+def draw_told(
+    run: Run, learnt: Learnt, n: int, told: Mapping[str, Tensor], *, seed: int, **how: object
+) -> tuple[Tensor, Tensor]:
+    """Counts (n, G) and states (n, D) of cells of this encoded metadata."""
+    with seeded(seed):
+        states = learnt.generator.sample(n, conditions(told, run.notes["dims"]), **how)
+        return _decoded(run, learnt.states, states, told), states
 
 
 def _decoded(run: Run, space: States, states: Tensor, told: Mapping[str, Tensor]) -> Tensor:

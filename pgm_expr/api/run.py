@@ -36,6 +36,8 @@ from .generate import Learnt, generate
 from .heard import check_drawn, check_expressed
 from .population import draw_population
 from .predict import DRAWS, predict_labels, predict_target
+from .prior import STEPS as PRIOR_STEPS
+from .prior import learn_prior
 from .sleep import SLEEP, sleep
 from .table import Table, query, reread
 
@@ -247,6 +249,20 @@ class Run:
         """
         bar = partial(report.tally, todo=range(steps), what="step", show=progress)
         return sleep(self, steps=steps, progress=bar)
+
+    def learn_prior(
+        self, prior: str = "flow", *, steps: int = PRIOR_STEPS, progress: bool = False
+    ) -> Run:
+        """A run of the same story, decoder and guide, whose prior learnt where posteriors are.
+
+        `prior` is flow (splines) or mog (mixture of normals), trained on draws of the posteriors
+        of the cells outside the test set; `sample` then draws cells that look more like real ones
+        and the held-out bound is higher by what lay between posteriors and the old prior. Save it
+        to a folder of its own. ValueError for a story without a prior to swap, and for one whose
+        prior is made of the guide (`vamp`).
+        """
+        count = partial(report.endless, what="training of the prior: epoch", show=progress)
+        return learn_prior(self, prior, steps=steps, progress=count)
 
     def save(self, path: str | Path) -> None:
         """Write the run to a folder; each file is whole or absent at any moment."""

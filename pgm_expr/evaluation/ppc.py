@@ -138,10 +138,15 @@ def _statistics(
         "tail": np.array([_top(columns, gene) for gene in np.flatnonzero(chosen)]),
         "bimodality": _sarle(columns[:, np.flatnonzero(chosen)]),
     }
+    return found, _together(columns, pairs)
+
+
+def _together(x: sparse.sparray, genes: np.ndarray) -> np.ndarray:
+    """Correlations of log(1 + 1e4 x / library) between some genes, one for each pair."""
     library = np.asarray(x.sum(1), np.float64).ravel()
-    log = np.log1p(1e4 * columns[:, pairs].toarray() / np.maximum(library, 1)[:, None])
+    log = np.log1p(1e4 * x[:, genes].toarray() / np.maximum(library, 1)[:, None])
     log += 1e-9 * np.arange(len(log))[:, None]  # a gene that was never drawn has a correlation too
-    return found, np.corrcoef(log.T)[np.triu_indices(len(pairs), 1)]
+    return np.corrcoef(log.T)[np.triu_indices(len(genes), 1)]
 
 
 def _top(columns: sparse.csc_array, gene: int) -> float:
@@ -172,3 +177,13 @@ def _error(name: str, some: np.ndarray, real: np.ndarray) -> float:
         return float(np.median(np.abs(np.log(some / real)), axis=1).mean())
     summary = np.mean if name == "zero rate" else np.median
     return float(summary(np.abs(some - real), axis=1).mean())
+
+
+def gene_correlations(drawn: sparse.sparray, real: sparse.sparray, *, minimum: int = 50) -> float:
+    """Pearson r of gene-gene correlations in drawn counts with those in real ones, (n, G) each.
+
+    Over the pairs of the 200 genes, of `minimum` real counts or more, that vary most.
+    """
+    chosen = np.asarray(real.sum(0)).ravel() >= minimum
+    pairs = _variable(real, chosen)
+    return float(np.corrcoef(_together(drawn, pairs), _together(real, pairs))[0, 1])

@@ -28,8 +28,8 @@ def pca(x_train: Counts, *others: Counts, size: int = 10, seed: int = 0) -> list
             f"size must lie below the training cells and genes {x_train.shape}: got {size}. "
             "Ask for fewer components."
         )
-    fitted = PCA(size, svd_solver="arpack", random_state=seed).fit(_log_normalise(x_train))
-    return [fitted.transform(_log_normalise(x)) for x in (x_train, *others)]
+    fitted = PCA(size, svd_solver="arpack", random_state=seed).fit(log_normalise(x_train))
+    return [fitted.transform(log_normalise(x)) for x in (x_train, *others)]
 
 
 def probe(
@@ -73,7 +73,8 @@ def probe(
     }
 
 
-def _log_normalise(x: Counts) -> sparse.csr_matrix:
+def log_normalise(x: Counts) -> sparse.csr_matrix:
+    """log(1 + 1e4 x / total) of counts (n, G); a cell without counts stays zero."""
     x = sparse.csr_matrix(x, dtype=np.float64)
     totals = np.asarray(x.sum(1)).ravel()
     return (sparse.diags(1e4 / np.where(totals > 0, totals, 1.0)) @ x).log1p()

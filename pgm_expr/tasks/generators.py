@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from ..diffusion import LatentDiffusion
+from ..flow import ContinuousFlow, FlowMatching, SplineFlow
 
 
 class Generator(Protocol):
@@ -22,4 +23,7 @@ class Generator(Protocol):
 
 GENERATORS: Mapping[str, Callable[..., Generator]] = {
     "diffusion": LatentDiffusion,
+    "flow": SplineFlow,
+    "cnf": ContinuousFlow,
+    "matching": FlowMatching,
 }

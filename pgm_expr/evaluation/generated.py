@@ -1,0 +1,136 @@
+r"""Generated cells beside held-out ones: every figure with what other real cells reach.
+
+    auc           can a classifier tell them apart? the better of two (`two_sample`), .5 at best
+    energy, mmd   distances in principal components, 0 at best
+    correlation   Pearson r of gene-gene correlations with the real ones (`ppc`), 1 at best
+    mean, variance, zero     slopes over genes of log means, log variances and shares of zeros, 1
+    total variance           of log-normalised values, drawn / real, 1: diversity
+    de            slope of log fold changes between types, mean over types against the rest, 1
+    f1            macro-F1 on real cells of a classifier trained on drawn ones (train on synthetic,
+                  test on real) beside one trained on as many real cells
+    nearest       median distance to the nearest cell of the fit / that of held-out cells: 1; much
+                  less is memory
+
+Esteban, Hyland and Raetsch, 2017, https://arxiv.org/abs/1706.02633 (train on synthetic)
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from .counts import gene_statistics
+from .differential import fold_change
+from .heldout import SEED
+from .ppc import gene_correlations
+from .probes import log_normalise, pca, probe
+from .two_sample import two_sample
+
+Counts = np.ndarray | sparse.sparray
+LEAST = 50  # counts of a gene that is looked at
+
+
+class Labelled(NamedTuple):
+    """Counts (n, G) of cells and codes (n,) of their labels."""
+
+    counts: sparse.csr_array
+    labels: np.ndarray
+
+
+def judge_generated(
+    drawn: Labelled, held_out: Labelled, reference: Labelled, *, components: int = 50
+) -> dict[str, float]:
+    """Figures of drawn cells against held-out ones; `<figure>_floor` are of real cells of the fit.
+
+    `drawn` should have the label mix of `held_out`: what differs otherwise is the mix. Components
+    are of half of the reference, the floor is cells of the other half, as many as are held out
+    where there are. ValueError as in `two_sample`.
+    """
+    rng = np.random.default_rng(SEED)
+    floor = _alike(reference, held_out.labels, rng)
+    found = _told_apart(drawn, held_out, reference, components)
+    for name, figure in FIGURES.items():
+        found[name] = figure(drawn, held_out)
+        found[f"{name}_floor"] = figure(floor, held_out)
+    return found | _trained(drawn, floor, held_out, reference)
+
+
+def _alike(reference: Labelled, labels: np.ndarray, rng: np.random.Generator) -> Labelled:
+    """Cells of the fit with the same mix of labels, without replacement as far as they go."""
+    chosen = []
+    for kind, number in zip(*np.unique(labels, return_counts=True), strict=True):
+        members = np.flatnonzero(reference.labels == kind)
+        chosen.append(rng.choice(members, min(number, len(members)), replace=False))
+    at = np.sort(np.concatenate(chosen))
+    return Labelled(reference.counts[at], reference.labels[at])
+
+
+def _told_apart(
+    drawn: Labelled, held_out: Labelled, reference: Labelled, components: int
+) -> dict[str, float]:
+    found = two_sample(drawn.counts, held_out.counts, reference.counts, components=components)
+    names = ("auc", "energy", "mmd")
+    told = {n: getattr(found, n) for n in names}
+    floors = {f"{n}_floor": getattr(found, f"{n}_floor") for n in names}
+    return told | floors | {"nearest": found.nearest / found.nearest_floor}
+
+
+def _correlation(drawn: Labelled, real: Labelled) -> float:
+    return gene_correlations(drawn.counts, real.counts, minimum=LEAST)
+
+
+def _slope(which: int, drawn: Labelled, real: Labelled) -> float:
+    """Least squares over genes: of logs of means (0) or variances (1), of shares of zeros (2)."""
+    x, y = (gene_statistics(side.counts)[which] for side in (real, drawn))
+    kept = np.asarray(real.counts.sum(0)).ravel() >= LEAST
+    x, y = x[kept], y[kept]
+    if which < 2:
+        x, y = (np.log(np.maximum(each, 0.5 / real.counts.shape[0])) for each in (x, y))
+    return float(np.polyfit(x, y, 1)[0])
+
+
+def _total_variance(drawn: Labelled, real: Labelled) -> float:
+    totals = [gene_statistics(log_normalise(side.counts))[1].sum() for side in (drawn, real)]
+    return float(totals[0] / totals[1])
+
+
+def _de(drawn: Labelled, real: Labelled) -> float:
+    """Mean over labels of ten cells or more on both sides; nan where there is one label."""
+    kept = np.asarray(real.counts.sum(0)).ravel() >= LEAST
+    slopes = []
+    for kind in np.unique(real.labels):
+        sides = [(side.labels == kind).astype(int) for side in (real, drawn)]
+        if all(10 <= side.sum() <= len(side) - 10 for side in sides):
+            x, y = (
+                fold_change(side.counts, at)[kept]
+                for side, at in zip((real, drawn), sides, strict=True)
+            )
+            slopes.append(np.polyfit(x, y, 1)[0])
+    return float(np.mean(slopes)) if slopes else float("nan")
+
+
+FIGURES = {
+    "correlation": _correlation,
+    "mean": lambda drawn, real: _slope(0, drawn, real),
+    "variance": lambda drawn, real: _slope(1, drawn, real),
+    "zero": lambda drawn, real: _slope(2, drawn, real),
+    "total_variance": _total_variance,
+    "de": _de,
+}
+
+
+def _trained(
+    drawn: Labelled, floor: Labelled, held_out: Labelled, reference: Labelled
+) -> dict[str, float]:
+    """Macro-F1 on held-out cells of classifiers trained on drawn and on real cells."""
+    if len(np.unique(held_out.labels)) < 2:
+        return {"f1": float("nan"), "f1_floor": float("nan")}
+    counts = [side.counts for side in (drawn, floor, held_out)]
+    _, *places = pca(reference.counts, *counts, size=20)
+    scores = [
+        probe(place, side.labels, places[2], held_out.labels)["macro_f1"]
+        for place, side in zip(places[:2], (drawn, floor), strict=True)
+    ]
+    return dict(zip(("f1", "f1_floor"), scores, strict=True))
