@@ -1,7 +1,9 @@
 """Diffusion: noise, a network that takes it off, samplers, guidance; plain torch."""
 
 from .denoise import Denoiser, clean, epsilon, karras, karras_weight, score_weight, velocity
+from .discrete import DiscreteDiffusion
 from .guidance import guided, spread_by_weight
+from .kernels import Absorbing, Ordinal
 from .latent import LatentDiffusion
 from .noise import EDM, VE, Noise, VPCosine, VPLinear
 from .sample import (
@@ -12,18 +14,24 @@ from .sample import (
     log_prob,
     probability_flow,
 )
+from .values import ValueDiffusion, drawn, normalised, rounded
 
 __all__ = [
     "EDM",
     "VE",
+    "Absorbing",
     "Denoiser",
+    "DiscreteDiffusion",
     "LatentDiffusion",
     "Noise",
+    "Ordinal",
     "VPCosine",
     "VPLinear",
+    "ValueDiffusion",
     "clean",
     "ddim",
     "dpm_solver_pp_2m",
+    "drawn",
     "epsilon",
     "euler_maruyama",
     "guided",
@@ -31,7 +39,9 @@ __all__ = [
     "karras",
     "karras_weight",
     "log_prob",
+    "normalised",
     "probability_flow",
+    "rounded",
     "score_weight",
     "spread_by_weight",
     "velocity",
