@@ -8,7 +8,7 @@ real cells of the fit (the floor). Figures are those of `evaluation.judge_genera
 of log-normalised values, then seconds of training and for 1,000 cells.
 
     PGM_EXPR_DATA=folder python benchmarks/generators.py [--data pbmc3k mixology embedded]
-        [--seeds 0 1 2] [--generators diffusion matching] [--steps 6000] [--on validation]
+        [--seeds 0 1 2] [--generators diffusion matching] [--steps 4000] [--on validation]
         [--set latent=20 ...] [--out rows.csv]
 
 `--on validation` judges on validation cells, to choose by. Labels of 100 held-out cells or more
@@ -154,7 +154,7 @@ def main():
     parser.add_argument("--data", nargs="+", default=["pbmc3k", "mixology"], choices=DATA)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--generators", nargs="*", default=["diffusion", "matching"])
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, help="of training, in the place of each one's own")
     parser.add_argument("--on", default="test", choices=["test", "validation"])
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--sleep", type=int, default=0)

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from .run import Run
 
-TRAIN_STEPS = 6000
 SWEEP = 512  # cells a minibatch
 PRIOR = "prior"
 
@@ -61,12 +60,15 @@ def learn(
     run: Run,
     name: str,
     *,
-    steps: int = TRAIN_STEPS,
+    steps: int | None = None,
     seed: int = 0,
     among: np.ndarray | None = None,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Learnt:
-    """Fit a generator to the posteriors of a run's cells: outside the test set, or `among`."""
+    """Fit a generator to the posteriors of a run's cells: outside the test set, or `among`.
+
+    For `steps` of training, or as many as that generator's `fit` takes by itself.
+    """
     make = zoo.pick("generator", name, GENERATORS)
     run.reread()
     if run.notes["source"].get("takes", "counts") != "counts":
@@ -85,7 +87,8 @@ def learn(
         return states.draw(run.guide, evaluation.withheld(sweep(cells, known, SWEEP)))
 
     with few_threads(0):
-        losses = [*progress(made.fit(posterior, told, steps=steps, seed=seed))]
+        budget = {} if steps is None else {"steps": steps}
+        losses = [*progress(made.fit(posterior, told, seed=seed, **budget))]
     notes = {
         "name": name,
         "size": states.size,

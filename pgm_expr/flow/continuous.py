@@ -55,7 +55,7 @@ class ContinuousFlow(nn.Module):
         posterior: Draw,
         condition: Tensor | None = None,
         *,
-        steps: int = 4000,
+        steps: int = 1500,
         seed: int = 0,
         **learning: float,
     ) -> Iterator[float]:

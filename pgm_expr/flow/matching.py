@@ -25,7 +25,7 @@ from ..nn import FiLMNetwork
 from ..nn.divergence import ways
 from ..nn.learn import Draw
 from . import ode
-from .coupling import Coupling, independent
+from .coupling import Coupling, optimal_transport
 from .standard import check, learn_standardised
 
 SLOW = 0.01  # time as the network sees it: its waves then take 0.6 or longer
@@ -45,7 +45,7 @@ class FlowMatching(nn.Module):
         hidden: int = 128,
         layers: int = 3,
         dropout: float = 0.1,
-        coupling: Coupling = independent,
+        coupling: Coupling = optimal_transport,
     ) -> None:
         super().__init__()
         self.size, self.conditions = size, conditions

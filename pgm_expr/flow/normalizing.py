@@ -54,7 +54,7 @@ class SplineFlow(nn.Module):
         posterior: Draw,
         condition: Tensor | None = None,
         *,
-        steps: int = 4000,
+        steps: int = 2000,
         seed: int = 0,
         **learning: float,
     ) -> Iterator[float]:

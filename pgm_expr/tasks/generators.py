@@ -15,7 +15,12 @@ class Generator(Protocol):
     """A torch module that learns states (N, D), given conditions (N, C) or none."""
 
     def fit(
-        self, posterior: Callable[[], Tensor], condition: Tensor | None = None, *, steps: int
+        self,
+        posterior: Callable[[], Tensor],
+        condition: Tensor | None = None,
+        *,
+        steps: int = ...,
+        seed: int = ...,
     ) -> Iterator[float]: ...
 
     def sample(self, n: int, condition: Tensor | None = None, **how: object) -> Tensor: ...
