@@ -112,7 +112,7 @@ class Known(DiscreteDiffusion):
     """Guesses by Bayes' rule what the other gene of `toy` says."""
 
     def guess(self, x, t, c=None, drop=None):
-        likely = self.upto[t, :LEVELS][:, x.flip(1)].permute(1, 2, 0)  # (N, G, K) of the other
+        likely = self.upto[t.reshape(-1, 1), :, x.flip(1)][..., :LEVELS]  # (N, G, K): the other's
         joint = torch.stack([PMF, PMF.T]).to(likely)  # own, other
         told = torch.einsum("gko,ngo->ngk", joint, likely)
         return told.clamp_min(1e-30).log().log_softmax(-1)
@@ -128,6 +128,35 @@ def test_exact_guesses_give_the_pmf(kernel, within):
         assert found[:LEVELS, :LEVELS].sum().item() == pytest.approx(1, abs=1e-4)
         errors.append(distance(found[:LEVELS, :LEVELS], PMF))
     assert errors[1] < within and errors[0] / errors[1] == pytest.approx(4, rel=0.1)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_untrained_genes_keep_their_frequencies_and_are_independent(kernel):
+    """Exactly, at any number of steps: a network that says nothing leaves Bayes' rule."""
+    made = DiscreteDiffusion(2, LEVELS, kernel=kernel, times=9)
+    one, two = PMF.sum(1), PMF.sum(0)
+    made.frequency.copy_(torch.stack([one, two]).log())
+    found = pmf(made)[:LEVELS, :LEVELS].float()
+    torch.testing.assert_close(found, torch.outer(one, two), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_loss_is_the_bound_at_one_step_of_it(kernel):
+    torch.manual_seed(0)
+    made, x = Known(2, LEVELS, kernel=kernel, times=10, entropy=0.0), toy(40_000)
+    losses, bound = made.loss(x), made.bound(x[:4000])
+    error = (losses.var() / len(losses) + bound.var() / len(bound)).sqrt()
+    assert abs(losses.mean() + bound.mean()) < 4 * error + 0.01  # KL(q(x_T | x_0) | end) apart
+
+
+def test_cross_entropy_is_of_the_count_given_all_that_is_seen():
+    """A count not yet masked is known, whatever a network guesses of it."""
+    torch.manual_seed(0)
+    made = DiscreteDiffusion(2, LEVELS, times=20_000)
+    _, early = made.terms(toy(50), torch.ones(50, dtype=torch.long))
+    _, late = made.terms(toy(50), torch.full((50,), 20_000))
+    assert early.max() < 1e-6
+    torch.testing.assert_close(late, 2 * torch.tensor(float(LEVELS)).log().expand(50))
 
 
 @pytest.fixture(scope="module", params=KERNELS, ids=["absorbing", "ordinal"])
