@@ -53,7 +53,7 @@ DATA = {
     "pbmc3k": (cells, dict(labels_key="cell_type")),
     "mixology": (
         mixology,
-        dict(story="cvae", labels_key="cell_line", batch_key="protocol", likelihood="nb-batch"),
+        dict(story="cvae", labels_key="cell_line", batch_key="protocol", likelihood="nb-cell"),
     ),
     "embedded": (lambda: load_dataset("pbmc68k_reduced"), dict(labels_key="bulk_labels")),
 }

@@ -11,7 +11,8 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 HOME = (
     "pgm_expr pgm_expr.data pgm_expr.evaluation pgm_expr.evaluation.inference_data "
-    "pgm_expr.guides pgm_expr.models pgm_expr.nn pgm_expr.parts pgm_expr.simulate"
+    "pgm_expr.guides pgm_expr.models pgm_expr.nn pgm_expr.parts pgm_expr.simulate "
+    "pgm_expr.diffusion pgm_expr.flow pgm_expr.tasks"
 )
 NUMBER = re.compile(r"-?\d+\.\d+")
 
@@ -39,6 +40,12 @@ ROWS = {  # the names of the lines that hold figures
         "Pareto k, median",
         "coverage of states, error",
     ],
+    "sampler_speed": [
+        *(f"{s} {k}" for s in ("ddim", "heun", "dpm-solver++") for k in (5, 10, 20, 50)),
+        "the best again",
+    ],
+    "rare_type": ["as they are", "with copies", "with drawn cells"],
+    "beyond_point_estimates": [],
 }
 LEAVES = {"criticism": ["criticism.png"]}  # in the current folder; others leave nothing
 
@@ -50,6 +57,9 @@ SAYS = dict.fromkeys(ROWS, r"heldout_elbo +heldout_iwae_4k +diff +dse +tie") | {
     "batch_correction": r"^cvae, cells set to the other batch: r = -?\d\.\d+ with the truth$",
     "few_labels": r"^held-out cells +macro-F1 +right +confidence +error$",
     "gene_programs": r"^activities found against planted ones   median r \d\.\d+$",
+    "sampler_speed": r"^ sampler, steps +AUC +seconds$",
+    "rare_type": r"^\d+ of \d+ cells are of the rare type; 300 more$",
+    "beyond_point_estimates": r"its place among predicted CD19\+ B: (\S+ \d\.\d+(, |$)){6}",
     "criticism": r"^poisson +1 +-\d+\.\d+ +\d+\.\d+ +\d+\.\d+$",
 }
 

@@ -16,7 +16,7 @@ from .. import evaluation, zoo
 from ..data import sweep
 from ..inference import load_tensors, save_tensors, seeded
 from ..tasks import GENERATORS, States, conditions
-from .population import draw_population
+from .population import as_cells, draw_population
 from .threads import few_threads
 
 if TYPE_CHECKING:
@@ -142,7 +142,10 @@ def draw(
     _, told = draw_population(run.notes, n, condition or {}, np.random.default_rng(seed))
     batch = {k: torch.as_tensor(v, device=run.device) for k, v in told.items()}
     counts, states = draw_told(run, learnt, n, batch, seed=seed, **how)
-    return _cells(run, counts, states, learnt.states, condition or {})
+    library = learnt.states.library(states).cpu().numpy()
+    drawn = as_cells(run.notes, counts.numpy(), library, condition or {})
+    drawn.obsm["X_generated"] = states.cpu().numpy()
+    return drawn
 
 
 @torch.no_grad()
@@ -161,20 +164,3 @@ def _decoded(run: Run, space: States, states: Tensor, told: Mapping[str, Tensor]
         rows = {key: value[at] for key, value in told.items()}
         parts.append(space.decode(run.model, states[at], rows).cpu())
     return torch.cat(parts)
-
-
-def _cells(
-    run: Run, counts: Tensor, states: Tensor, space: States, condition: Mapping[str, object]
-) -> AnnData:
-    from anndata import AnnData
-    from scipy.sparse import csr_matrix
-
-    drawn = AnnData(csr_matrix(counts.numpy().astype(np.int32)))
-    drawn.var_names = run.notes["genes"]
-    drawn.obsm["X_generated"] = states.cpu().numpy()
-    names = [*space.widths]
-    at = sum(space.widths[name] for name in names[: names.index("log_library")])
-    drawn.obs["library"] = states[:, at].exp().cpu().numpy()
-    for name, level in condition.items():
-        drawn.obs[name] = level
-    return drawn

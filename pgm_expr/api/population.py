@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..data import Encoding, change
 from .table import Table
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 ROWS = 1000  # training cells whose metadata are kept, with their libraries
 KINDS = {"batch": np.int64, "label": np.int64, "condition": np.float32, "perturbation": np.float32}
@@ -44,6 +47,23 @@ def draw_population(
     among = np.flatnonzero(same) if same.any() else np.arange(len(library))
     chosen = rng.choice(among, n)
     return library[chosen], {key: value[chosen] for key, value in changed.items()}
+
+
+def as_cells(
+    notes: Mapping[str, Any],
+    counts: np.ndarray,
+    library: np.ndarray,
+    condition: Mapping[str, object],
+) -> AnnData:
+    """Drawn counts (n, G) as cells of the run's genes, their libraries and conditions in obs."""
+    from anndata import AnnData
+    from scipy.sparse import csr_matrix
+
+    drawn = AnnData(csr_matrix(counts.astype(np.int32)))
+    drawn.var_names, drawn.obs["library"] = notes["genes"], library
+    for name, level in condition.items():
+        drawn.obs[name] = level
+    return drawn
 
 
 def differ(own: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> np.ndarray:

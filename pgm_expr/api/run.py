@@ -32,9 +32,9 @@ from .criticism import DRAWS as IMPORTANCE
 from .differential import differential_expression
 from .evaluate import evaluate
 from .folder import METRICS, MODEL, STORY, RunFolder, generator_file
-from .generate import Learnt, generate
+from .generate import Learnt, generate, learn
 from .heard import check_drawn, check_expressed
-from .population import draw_population
+from .population import as_cells, draw_population
 from .predict import DRAWS, predict_labels, predict_target
 from .prior import STEPS as PRIOR_STEPS
 from .prior import learn_prior
@@ -115,17 +115,10 @@ class Run:
         for columns and levels that the fit does not know, and for a column that the story's
         cells do not depend on.
         """
-        from anndata import AnnData
-        from scipy.sparse import csr_matrix
-
         check_drawn(self, condition or {})
         totals, told = draw_population(self.notes, n, condition or {}, np.random.default_rng(seed))
         totals = totals if library is None else np.asarray(library)
-        drawn = AnnData(csr_matrix(self.draw(totals, told, seed).astype(np.int32)))
-        drawn.var_names, drawn.obs["library"] = self.notes["genes"], totals
-        for name, level in (condition or {}).items():
-            drawn.obs[name] = level
-        return drawn
+        return as_cells(self.notes, self.draw(totals, told, seed), totals, condition or {})
 
     def generate(
         self,
@@ -145,6 +138,11 @@ class Run:
         ValueError for unknown columns and levels, and a story with discrete latents.
         """
         return generate(self, n, by=by, condition=condition, seed=seed, **how)
+
+    def learn(self, by: str, *, steps: int | None = None, seed: int = 0) -> Run:
+        """Train a generator now or anew, which `generate` does on first use; returns the run."""
+        self.generators[by] = learn(self, by, steps=steps, seed=seed)
+        return self
 
     def predict_labels(self, data: AnnData | str | Path, *, draws: int = DRAWS) -> pd.DataFrame:
         """p(label | x) of each cell, (N, K), from draws of its state; for any run with labels.

@@ -55,6 +55,13 @@ class States:
         """D, the library among them."""
         return sum(self.widths.values())
 
+    def library(self, states: Tensor) -> Tensor:
+        """The libraries (N,) of states (N, D)."""
+        return self._parts(states)[LIBRARY].exp().squeeze(-1)
+
+    def _parts(self, states: Tensor) -> dict[str, Tensor]:
+        return dict(zip(self.widths, states.split([*self.widths.values()], -1), strict=True))
+
     @torch.no_grad()
     def draw(self, guide: nn.Module, batches: Iterable[Batch]) -> Tensor:
         """A new draw of the states of all cells, (N, D)."""
@@ -69,7 +76,7 @@ class States:
     def decode(self, model: nn.Module, states: Tensor, told: Batch) -> Tensor:
         """Counts of cells in these states (N, D), their metadata told: (N, G)."""
         model.eval()
-        parts = dict(zip(self.widths, states.split([*self.widths.values()], -1), strict=True))
+        parts = self._parts(states)
         batch = {**told, "library": parts[LIBRARY].exp()}
         values = {**self.shared, **self._constrained(model, batch, parts)}
         with poutine.condition(data=values):
