@@ -1,0 +1,241 @@
+r"""A mean predictor and what it leaves unexplained: E[x | c] by any regressor, the rest generated.
+
+Log values, `fit_values`:
+
+    x_n = f(c_n) + r_n           f cross-fitted, r out of fold, see `predictors`
+    r   = W s + e                s (D,) the leading principal scores, e_g ~ Normal(0, v_g)
+    s   ~ a generator of this package, given c
+
+A draw is f with its own error (epistemic) plus a drawn r, shrunk by gene so that its variance is
+the aleatoric one: out-of-fold residuals hold the error of f too. Without a generator r_g is normal
+and independent, the baseline "predictor + Gaussian".
+
+Counts, `fit_counts`:
+
+    share(c)  the regressor's E[x / library | c], kept above a tenth of the pooled share
+    x         the story of `offset` about log share(c), given the library
+    z         a generator of the states that the guide finds, given c; else Normal(0, I)
+
+The states that a guide finds are no draws of the prior where cells are few: a generator of them
+predicts better (benchmarks/hybrid.py).
+
+Log values can be drawn negative or between counts; counts are counts. The error of f is in both
+through out-of-fold residuals and offsets. What is unexplained given c is not noise: biology that c
+does not tell is in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from pyro.distributions import TorchDistribution
+from sklearn.base import RegressorMixin
+from torch import Tensor
+
+from ..flow import SplineFlow
+from ..inference import ELBO, Plan, fit, seeded, tracing
+from .generators import Generator
+from .offset import Offset, OffsetGuide
+from .predictors import CrossFitted, cross_fit
+
+Builder = Callable[[int, int], Generator]  # of the size of states and of conditions
+PLAN = Plan(epochs=200, patience=30)
+LEAST = 0.1  # of the pooled share, below which none is predicted
+
+
+@dataclass(frozen=True)
+class Hybrid:
+    """Log values: a predictor, and the law of its residuals."""
+
+    predictor: CrossFitted
+    center: Tensor  # (G,)
+    components: Tensor  # (D, G) of residuals, D = 0 without a generator
+    scale: Tensor  # (G,) what the components leave, a standard deviation
+    shrink: Tensor  # (G,) sqrt(aleatoric / mean squared residual)
+    generator: Generator | None
+
+    def predict(self, c: Tensor) -> Tensor:
+        """E[x | c] of cells c (N, C): (N, G)."""
+        return self.predictor.predict(c)
+
+    @torch.no_grad()
+    def sample(self, c: Tensor, draws: int, *, seed: int = 0) -> Tensor:
+        """Values (draws, N, G) of new cells c (N, C); in one draw f errs alike in all cells."""
+        with seeded(seed):
+            return self.predictor.draw(c, draws) + self._residuals(c, draws)
+
+    def _residuals(self, c: Tensor, draws: int) -> Tensor:
+        each = c.repeat(draws, 1)
+        drawn = self.center + self.scale * torch.randn(len(each), len(self.scale))
+        if self.generator is not None:
+            drawn = drawn + self.generator.sample(len(each), each) @ self.components
+        return (self.shrink * drawn).unflatten(0, (draws, len(c)))
+
+
+def fit_values(
+    c: Tensor,
+    values: Tensor,
+    regressor: RegressorMixin | None = None,
+    generator: Builder | None = SplineFlow,
+    *,
+    components: int = 20,
+    steps: int = 2000,
+    seed: int = 0,
+    **folds: object,
+) -> Hybrid:
+    """Fit to cells c (N, C) with log values (N, G); `generator` is one of GENERATORS, or
+    None for normal residuals.
+
+    `folds` are the options of `cross_fit`, whose ValueErrors it raises. No more components are
+    kept than there are genes.
+    """
+    predictor = cross_fit(c, values, regressor, seed=seed, **folds)
+    residuals = predictor.residuals
+    center = residuals.mean(0)
+    shrink = (
+        (predictor.aleatoric / residuals.square().mean(0).clamp_min(1e-30)).sqrt().clamp(max=1)
+    )
+    kept = min(components, *values.shape) if generator is not None else 0
+    axes = torch.linalg.svd(residuals - center, full_matrices=False)[2][:kept]  # (D, G)
+    scores = (residuals - center) @ axes.T
+    scale = (residuals - center - scores @ axes).std(0, correction=0)
+    built = None
+    if kept:
+        built = _learnt(generator, lambda: scores, c, steps, seed)
+    return Hybrid(predictor, center, axes, scale, shrink, built)
+
+
+def _learnt(
+    build: Builder, draw: Callable[[], Tensor], c: Tensor, steps: int, seed: int
+) -> Generator:
+    with seeded(seed):
+        generator = build(draw().shape[1], c.shape[1])
+    deque(generator.fit(draw, c, steps=steps, seed=seed), maxlen=0)
+    return generator
+
+
+@dataclass(frozen=True)
+class CountHybrid:
+    """Counts: a predictor of shares, and the story of what it leaves."""
+
+    predictor: CrossFitted
+    average: Tensor  # (G,) the pooled shares
+    model: Offset
+    guide: OffsetGuide
+    generator: Generator | None
+
+    def predict(self, c: Tensor, library: Tensor) -> Tensor:
+        """Expected counts (N, G) of the predictor alone, of cells c (N, C), library (N, 1)."""
+        return library * self.average * self.offset(c).exp()
+
+    def offset(self, c: Tensor) -> Tensor:
+        """log share(c) - log average, (N, G)."""
+        return _offset(self.predictor.predict(c), self.average)
+
+    @torch.no_grad()
+    def counts(self, batch: Mapping[str, Tensor]) -> TorchDistribution:
+        """p(x | z, c, library) at new states z of a minibatch: event shape (G,).
+
+        It needs `condition`, `library` and `offset`. Called anew it draws anew, as
+        `evaluation.predictions` asks.
+        """
+        given = _given(batch)
+        return self.model.counts(self._states(given["condition"]), **given)
+
+    def sample(self, c: Tensor, library: Tensor, draws: int, *, seed: int = 0) -> Tensor:
+        """Counts (draws, N, G) of new cells c (N, C) with libraries (N, 1)."""
+        batch = {"condition": c, "library": library, "offset": self.offset(c)}
+        with seeded(seed):
+            return torch.stack([self.counts(batch).sample() for _ in range(draws)])
+
+    @torch.no_grad()
+    def log_score(self, batch: Mapping[str, Tensor], *, draws: int = 500, seed: int = 0) -> Tensor:
+        """log p(x | c, library) of all genes together, (N,) nats, by importance: a lower bound.
+
+        The minibatch holds `x` too. With a generator it must have a `log_prob`.
+        """
+        weights = []
+        with seeded(seed):
+            for _ in range(draws):
+                q = tracing.trace(self.guide, batch).nodes["z"]
+                z = q["value"]
+                x = self.model.counts(z, **_given(batch)).log_prob(batch["x"])
+                weights.append(x + self._log_prior(z, batch["condition"]) - q["fn"].log_prob(z))
+        return torch.stack(weights).double().logsumexp(0) - math.log(draws)
+
+    def _states(self, c: Tensor) -> Tensor:
+        if self.generator is not None:
+            return self.generator.sample(len(c), c)
+        return self.model.prior().sample((len(c),))
+
+    def _log_prior(self, z: Tensor, c: Tensor) -> Tensor:
+        if self.generator is not None:
+            return self.generator.log_prob(z, c)
+        return self.model.prior().log_prob(z)
+
+
+def fit_counts(
+    c: Tensor,
+    x: Tensor,
+    regressor: RegressorMixin | None = None,
+    generator: Builder | None = SplineFlow,
+    *,
+    latent: int = 10,
+    plan: Plan = PLAN,
+    steps: int = 2000,
+    seed: int = 0,
+    **folds: object,
+) -> CountHybrid:
+    """Fit to cells c (N, C) with counts x (N, G); a tenth of the cells decides when to stop.
+
+    `generator` is one of GENERATORS, or None for states of the prior; `steps` are the generator's.
+    `folds` are the options of `cross_fit`, whose ValueErrors it raises.
+    """
+    library = x.sum(-1, keepdim=True)
+    average = (x.sum(0) + 0.5) / (x.sum(0) + 0.5).sum()
+    predictor = cross_fit(c, x / library, regressor, seed=seed, **folds)
+    out_of_fold = _offset(x / library - predictor.residuals, average)
+    table = {"x": x, "library": library, "condition": c, "offset": out_of_fold}
+    sizes = x.shape[1], c.shape[1]
+    with seeded(seed):
+        model = Offset(*sizes, average, latent)
+        guide = OffsetGuide(*sizes, latent)
+    _train(model, guide, table, plan, seed)
+    built = None
+    if generator is not None:
+        draw = torch.no_grad()(lambda: tracing.trace(guide, table).nodes["z"]["value"])
+        built = _learnt(generator, draw, c, steps, seed)
+    return CountHybrid(predictor, average, model, guide, built)
+
+
+def _train(
+    model: Offset, guide: OffsetGuide, table: Mapping[str, Tensor], plan: Plan, seed: int
+) -> None:
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(table["x"])))
+    held, kept = order.tensor_split([len(order) // 10])
+
+    def batches(seed: int) -> list[dict[str, Tensor]]:
+        noise = torch.Generator().manual_seed(seed)
+        shuffled = kept[torch.randperm(len(kept), generator=noise)]
+        return [_rows(table, at) for at in shuffled.split(plan.batch_size)]
+
+    objective = ELBO(model, guide, cells=len(kept))
+    deque(fit(objective, batches, lambda: [_rows(table, held)], plan), maxlen=0)
+
+
+def _rows(table: Mapping[str, Tensor], at: Tensor) -> dict[str, Tensor]:
+    return {name: column[at] for name, column in table.items()}
+
+
+def _offset(share: Tensor, average: Tensor) -> Tensor:
+    share = torch.maximum(share, LEAST * average)
+    return (share / share.sum(-1, keepdim=True)).log() - average.log()
+
+
+def _given(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: batch[name] for name in ("library", "offset", "condition")}
