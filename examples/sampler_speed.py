@@ -60,8 +60,8 @@ def main() -> None:
             seconds = (time.perf_counter() - start) * 1000 / n
             rows.append((f"{name} {steps}", auc(states, truth), seconds))
     rows.append(("the best again", auc(draw(1, steps=best), truth), float("nan")))
-    table = pd.DataFrame(rows, columns=["sampler, steps", "AUC", "seconds"])
-    print(table.to_string(index=False, na_rep="", float_format="%.3f"))
+    table = pd.DataFrame(rows, columns=["sampler and steps", "AUC", "seconds"])
+    print(table.set_index("sampler and steps").to_string(na_rep="", float_format="%.3f"))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ SAYS = dict.fromkeys(ROWS, r"heldout_elbo +heldout_iwae_4k +diff +dse +tie") | {
     "batch_correction": r"^cvae, cells set to the other batch: r = -?\d\.\d+ with the truth$",
     "few_labels": r"^held-out cells +macro-F1 +right +confidence +error$",
     "gene_programs": r"^activities found against planted ones   median r \d\.\d+$",
-    "sampler_speed": r"^ sampler, steps +AUC +seconds$",
+    "sampler_speed": r"^sampler and steps +$",
     "rare_type": r"^\d+ of \d+ cells are of the rare type; 300 more$",
     "beyond_point_estimates": r"its place among predicted CD19\+ B: (\S+ \d\.\d+(, |$)){6}",
     "criticism": r"^poisson +1 +-\d+\.\d+ +\d+\.\d+ +\d+\.\d+$",

@@ -20,7 +20,7 @@ def test_the_story_is_the_file():
 
 
 def test_every_command_is_one():
-    used = set(re.findall(r"pgm-expr (\w+)", README))
+    used = set(re.findall(r"pgm-expr (\w[\w-]*)", README))
     assert used and used <= set(COMMANDS)
 
 
@@ -33,7 +33,7 @@ def test_every_option_is_one():
     of_benchmarks = {"--peers", "--sleep"}
     used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README)) - of_benchmarks
     assert used and used <= set().union(*map(options, COMMANDS))
-    shown = re.findall(r"pgm-expr (\w+)((?:[^`\n]|\\\n)*)", README)
+    shown = re.findall(r"pgm-expr (\w[\w-]*)((?:[^`\n]|\\\n)*)", README)
     for command, line in shown:
         assert set(re.findall(r" (--[a-z][a-z-]*)", line)) <= options(command), line
     assert any("--" in line for _, line in shown)

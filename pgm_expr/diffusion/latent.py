@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ..nn import FiLMNetwork, learn
+from ..nn import FiLMNetwork, learn_standardised
 from ..nn.learn import Draw
 from .denoise import Denoiser
 from .guidance import guided
@@ -37,7 +37,7 @@ class LatentDiffusion(nn.Module):
         noise: Noise | None = None,
     ) -> None:
         super().__init__()
-        self.size = size
+        self.size, self.conditions = size, conditions
         network = FiLMNetwork(size, conditions, hidden, layers)
         self.denoise = Denoiser(network, noise or EDM(least=0.01), dropout=dropout)
         self.register_buffer("mean", torch.zeros(size))
@@ -56,19 +56,8 @@ class LatentDiffusion(nn.Module):
 
         `learning` goes to `nn.learn`. Its units are those of the first draw.
         """
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            first = posterior()
-        self.mean.copy_(first.mean(0))
-        self.scale.copy_(first.std(0).clamp_min(1e-6))
-        yield from learn(
-            self.denoise,
-            self.denoise.loss,
-            lambda: (posterior() - self.mean) / self.scale,
-            condition,
-            steps=steps,
-            seed=seed,
-            **learning,
+        return learn_standardised(
+            self, self.denoise.loss, posterior, condition, steps=steps, seed=seed, **learning
         )
 
     def sample(

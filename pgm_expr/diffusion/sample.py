@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
+from ..nn.divergence import ways, with_divergence
 from .noise import Noise
 
 Denoise = Callable[[Tensor, Tensor], Tensor]  # x (N, D), t () -> x0 (N, D)
@@ -119,10 +120,10 @@ def log_prob(
     signs, fixed along the way (Grathwohl et al., ICLR 2019, https://arxiv.org/abs/1810.01367).
     """
     v, ends = _flow(denoise, noise), _log_levels(noise, x)
-    ways = _ways(x, probes) if x.shape[1] > exact else torch.eye(x.shape[1]).to(x).unsqueeze(1)
+    along = ways(x, exact=exact, probes=probes)
 
     def both(level: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        return _with_divergence(lambda y: v(level, y), state[0], ways)
+        return with_divergence(lambda y: v(level, y), state[0], along)
 
     alpha = noise.alpha(noise.ends()[0])
     start = x / alpha, x.new_zeros(len(x))
@@ -140,25 +141,6 @@ def _flow(denoise: Denoise, noise: Noise) -> Callable[[Tensor, Tensor], Tensor]:
         return y - denoise(noise.alpha(t) * y, t)
 
     return v
-
-
-def _with_divergence(
-    v: Callable[[Tensor], Tensor], y: Tensor, ways: Tensor
-) -> tuple[Tensor, Tensor]:
-    """v (N, D) at y, and the sum over ways w (W, N or 1, D) of w' (dv / dy) w, (N,)."""
-    with torch.enable_grad():
-        y = y.detach().requires_grad_()
-        out = v(y)
-        pulled = (
-            torch.autograd.grad(out, y, way.expand_as(out), retain_graph=True)[0] for way in ways
-        )
-        total = sum((way * each).sum(-1) for way, each in zip(ways, pulled, strict=True))
-    return out.detach(), total
-
-
-def _ways(x: Tensor, probes: int) -> Tensor:
-    """Signs (probes, N, D), so scaled that their sum estimates a trace."""
-    return torch.randn(probes, *x.shape).to(x).sign() / probes**0.5
 
 
 def _log_levels(noise: Noise, x: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ r"""Generated cells beside held-out ones: every figure with what other real cell
     nearest       median distance to the nearest cell of the fit / that of held-out cells: 1; much
                   less is memory
 
-Slopes on held-out statistics h would be too flat, for h is noisy: with r those of the fit they are
-cov(h, drawn) / cov(h, r), where the noise of neither side is shared with h.
+Slopes on held-out statistics h would be too flat, for h is noisy: with r those of as many cells of
+the fit they are cov(h, drawn) / cov(h, r), where the noise of neither side is shared with h.
 
 Esteban, Hyland and Raetsch, 2017, https://arxiv.org/abs/1706.02633 (train on synthetic)
 """
@@ -53,22 +53,25 @@ def judge_generated(
     where there are. ValueError as in `two_sample`.
     """
     rng = np.random.default_rng(SEED)
-    floor = _alike(reference, held_out.labels, rng)
+    floor, other = _alike(reference, held_out.labels, rng)
     found = _told_apart(drawn, held_out, reference, components)
     for name, figure in FIGURES.items():
-        found[name] = figure(drawn, held_out, reference)
-        found[f"{name}_floor"] = figure(floor, held_out, reference)
+        found[name] = figure(drawn, held_out, other)
+        found[f"{name}_floor"] = figure(floor, held_out, other)
     return found | _trained(drawn, floor, held_out, reference)
 
 
-def _alike(reference: Labelled, labels: np.ndarray, rng: np.random.Generator) -> Labelled:
-    """Cells of the fit with the same mix of labels, without replacement as far as they go."""
-    chosen = []
+def _alike(
+    reference: Labelled, labels: np.ndarray, rng: np.random.Generator
+) -> tuple[Labelled, Labelled]:
+    """Twice cells of the fit with the same mix of labels, no cell twice; halves where few."""
+    sides = [], []
     for kind, number in zip(*np.unique(labels, return_counts=True), strict=True):
-        members = np.flatnonzero(reference.labels == kind)
-        chosen.append(rng.choice(members, min(number, len(members)), replace=False))
-    at = np.sort(np.concatenate(chosen))
-    return Labelled(reference.counts[at], reference.labels[at])
+        members = rng.permutation(np.flatnonzero(reference.labels == kind))
+        number = min(number, len(members) // 2)
+        sides[0].append(members[:number]), sides[1].append(members[number : 2 * number])
+    chosen = (np.concatenate(side) for side in sides)
+    return tuple(Labelled(reference.counts[at], reference.labels[at]) for at in chosen)
 
 
 def _told_apart(

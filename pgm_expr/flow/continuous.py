@@ -23,10 +23,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from ..nn import check_condition, learn_standardised
 from ..nn.divergence import ways
 from ..nn.learn import Draw
 from . import ode
-from .standard import check, learn_standardised
 
 
 class ContinuousFlow(nn.Module):
@@ -63,7 +63,9 @@ class ContinuousFlow(nn.Module):
 
         `learning` goes to `nn.learn`. Its units are those of the first draw.
         """
-        return learn_standardised(self, posterior, condition, steps=steps, seed=seed, **learning)
+        return learn_standardised(
+            self, self.loss, posterior, condition, steps=steps, seed=seed, **learning
+        )
 
     def loss(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """-log p(x | c), (N,), of standardised states x (N, D), as training estimates it."""
@@ -104,7 +106,7 @@ class ContinuousFlow(nn.Module):
         return self.mean + self.scale * ode.push(self._under(condition, len(u)), u, solver)
 
     def _under(self, c: Tensor | None, n: int) -> ode.Velocity:
-        check(c, n, self.conditions)
+        check_condition(c, n, self.conditions)
         return lambda t, x: self.network(x, t, c)
 
 

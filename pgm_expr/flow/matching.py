@@ -21,12 +21,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from ..nn import FiLMNetwork
+from ..nn import FiLMNetwork, check_condition, learn_standardised
 from ..nn.divergence import ways
 from ..nn.learn import Draw
 from . import ode
 from .coupling import Coupling, optimal_transport
-from .standard import check, learn_standardised
 
 SLOW = 0.01  # time as the network sees it: its waves then take 0.6 or longer
 
@@ -67,7 +66,9 @@ class FlowMatching(nn.Module):
 
         `learning` goes to `nn.learn`. Its units are those of the first draw.
         """
-        return learn_standardised(self, posterior, condition, steps=steps, seed=seed, **learning)
+        return learn_standardised(
+            self, self.loss, posterior, condition, steps=steps, seed=seed, **learning
+        )
 
     def loss(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """(N,) of standardised states x (N, D), each at a time of its own."""
@@ -146,5 +147,5 @@ class FlowMatching(nn.Module):
         return self.mean + self.scale * ode.push(v, u, solver, steps)
 
     def _under(self, c: Tensor | None, n: int, guidance: float) -> ode.Velocity:
-        check(c, n, self.conditions, optional=True)
+        check_condition(c, n, self.conditions, optional=True)
         return lambda t, x: self.velocity(x, t, c, guidance)

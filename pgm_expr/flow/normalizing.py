@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
+from ..nn import check_condition, learn_standardised
 from ..nn.learn import Draw
-from .standard import check, learn_standardised
 
 _checks = Distribution._validate_args
 from zuko.flows import NSF  # noqa: E402  switches torch's checks of arguments off for everyone
@@ -62,7 +62,9 @@ class SplineFlow(nn.Module):
 
         `learning` goes to `nn.learn`. Its units are those of the first draw.
         """
-        return learn_standardised(self, posterior, condition, steps=steps, seed=seed, **learning)
+        return learn_standardised(
+            self, self.loss, posterior, condition, steps=steps, seed=seed, **learning
+        )
 
     def loss(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """-log p(x | c), (N,), of standardised states x (N, D)."""
@@ -75,17 +77,17 @@ class SplineFlow(nn.Module):
 
     def log_prob(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """log p(z | c), (N,), of z (N, D): exact, and with gradients."""
-        check(condition, len(z), self.conditions)
+        check_condition(condition, len(z), self.conditions)
         return -self.loss((z - self.mean) / self.scale, condition) - self.scale.log().sum()
 
     @torch.no_grad()
     def encode(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """The noise u (N, D) of states z (N, D)."""
-        check(condition, len(z), self.conditions)
+        check_condition(condition, len(z), self.conditions)
         return self.map(condition)((z - self.mean) / self.scale)
 
     @torch.no_grad()
     def decode(self, u: Tensor, condition: Tensor | None = None) -> Tensor:
         """The states (N, D) of noise u (N, D)."""
-        check(condition, len(u), self.conditions)
+        check_condition(condition, len(u), self.conditions)
         return self.mean + self.scale * self.map(condition).inv(u)

@@ -1,8 +1,9 @@
 """Plain torch networks that stories, guides and generators are made of, and how the last learn."""
 
+from .condition import check_condition
 from .film import FiLMNetwork, TimeEmbedding
 from .layers import Linears, MLPs, SkipMLP, concat, features, mlp
-from .learn import learn
+from .learn import learn, learn_standardised
 
 __all__ = [
     "FiLMNetwork",
@@ -10,8 +11,10 @@ __all__ = [
     "MLPs",
     "SkipMLP",
     "TimeEmbedding",
+    "check_condition",
     "concat",
     "features",
     "learn",
+    "learn_standardised",
     "mlp",
 ]

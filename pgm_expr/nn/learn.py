@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from .condition import check_condition
+
 Draw = Callable[[], Tensor]  # a new draw of every cell's state, (N, D)
 Loss = Callable[[Tensor, Tensor | None], Tensor]  # of states (B, D) and conditions (B, C): (B,)
 
@@ -31,7 +33,7 @@ def learn(
     of `condition` (N, C) goes with row i of every draw. The rate falls to 0 along a cosine. At
     the end the weights are their exponential moving average (`decay`, shorter for few steps).
     """
-    optimizer = torch.optim.Adam(module.parameters(), learning_rate)
+    optimizer = torch.optim.Adam(module.parameters(), learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     smooth = get_ema_multi_avg_fn(min(decay, 1 - 10 / (10 + steps)))
     average = AveragedModel(module, multi_avg_fn=smooth)
@@ -53,3 +55,29 @@ def learn(
             break
     module.load_state_dict(average.module.state_dict())
     module.eval()
+
+
+def learn_standardised(
+    module: nn.Module,
+    loss: Loss,
+    posterior: Draw,
+    condition: Tensor | None = None,
+    *,
+    seed: int = 0,
+    **learning: float,
+) -> Iterator[float]:
+    """`learn` draws (N, D) in units of the first one, kept as `module.mean` and `module.scale`.
+
+    ValueError where `condition` is not (N, `module.conditions`).
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        first = posterior()
+    check_condition(condition, len(first), module.conditions)
+    module.mean.copy_(first.mean(0))
+    module.scale.copy_(first.std(0).clamp_min(1e-6))
+
+    def draw() -> Tensor:
+        return (posterior() - module.mean) / module.scale
+
+    yield from learn(module, loss, draw, condition, seed=seed, **learning)
