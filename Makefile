@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/demo
+PROCESSES := -n 2 --dist loadfile  # two processes; tests of one file stay together
 
 .PHONY: demo test test-all lint bench clean help
 
@@ -23,10 +24,10 @@ demo: $(VENV)/installed
 	$(BIN)/pgm-expr demo --out $(OUT) --overwrite
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PROCESSES)
 
 test-all: $(VENV)/installed
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest $(PROCESSES) -m "slow or not slow"
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
