@@ -2,10 +2,11 @@
 
 A story is fitted, each generator learns its posteriors of cells outside the test set, and draws
 cells with the labels and batches of the held-out cells (libraries are its own). Rows beside them:
-draws from the story's prior, from its posteriors of the held-out cells themselves (which no
-generator can be asked to beat), Gaussians of log values and negative binomials by condition, and
-real cells of the fit (the floor). Figures are those of `evaluation.judge_generated`, 50 components
-of log-normalised values, then seconds of training and for 1,000 cells.
+draws from the story's prior, from its posteriors of the held-out cells themselves (what decoder
+and guide can do), Gaussians of log values and negative binomials by label, and real cells of the
+fit (the floor). `values` among the generators is diffusion of log values, without any story.
+Figures are those of `evaluation.judge_generated`, 50 components of log-normalised values, then
+seconds of training and for 1,000 cells.
 
     PGM_EXPR_DATA=folder python benchmarks/generators.py [--data pbmc3k mixology embedded]
         [--seeds 0 1 2] [--generators diffusion matching] [--steps 4000] [--on validation]
@@ -31,9 +32,12 @@ import pgm_expr
 from pgm_expr import evaluation
 from pgm_expr.api.generate import draw_told, learn
 from pgm_expr.data import load_dataset, sweep
+from pgm_expr.diffusion import ValueDiffusion
+from pgm_expr.diffusion.values import rounded
 from pgm_expr.evaluation.generated import Labelled, judge_generated
 from pgm_expr.evaluation.two_sample import two_sample
 from pgm_expr.inference import seeded
+from pgm_expr.tasks import conditions
 
 SHOWN = ["auc", "energy", "mmd", "correlation", "mean", "variance", "zero", "total_variance"]
 SHOWN += ["de", "f1", "nearest"]
@@ -113,6 +117,22 @@ def gaussian(known, held_out, library):
     return np.rint(np.expm1(np.clip(drawn, 0, 12)) * library[:, None] / 1e4)
 
 
+def of_values(bench, steps, seed):
+    """Diffusion of log values by label, and counts to the nearest: no story at all."""
+    x = torch.from_numpy(bench.known.counts.toarray()).float()
+    given, asked = (
+        conditions({"label": torch.as_tensor(side.labels)}, bench.run.notes["dims"])
+        for side in (bench.known, bench.held_out)
+    )
+    made = ValueDiffusion(x.shape[1], given.shape[1], hidden=256)
+    budget = {} if steps is None else {"steps": steps}
+    for _ in made.fit(x, given, seed=seed, **budget):
+        pass
+    library = torch.as_tensor(bench.libraries(), dtype=torch.float32).unsqueeze(-1)
+    with seeded(seed):
+        return rounded(made.sample(len(asked), asked), library)
+
+
 def by_label(drawn, held_out, known):
     """AUC of each label with enough held-out cells, as words."""
     found = []
@@ -130,6 +150,9 @@ def rows(bench, names, steps, seed):
         yield {"source": name, **judged(bench, x)}
     for name in names:
         start = time.perf_counter()
+        if name == "values":
+            yield {"source": name, **judged(bench, of_values(bench, steps, seed))}
+            continue
         learnt = learn(bench.run, name, steps=steps, seed=seed, among=bench.learnt)
         trained = time.perf_counter()
         x, _ = draw_told(bench.run, learnt, len(bench.at), bench.told, seed=seed + 100)

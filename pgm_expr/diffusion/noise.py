@@ -21,6 +21,7 @@ Karras et al., NeurIPS 2022, https://arxiv.org/abs/2206.00364 (EDM)
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +29,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 
-class Noise:
+class Noise(ABC):
     """What all schedules share; one of them gives alpha, sigma, drift, diffusion and time."""
 
     least: float  # times below are neither learnt nor asked for: the score there is unbounded
@@ -37,20 +38,20 @@ class Noise:
     def alpha(self, t: Tensor) -> Tensor:
         return torch.ones_like(t)
 
-    def sigma(self, t: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def sigma(self, t: Tensor) -> Tensor: ...
 
     def drift(self, t: Tensor) -> Tensor:
         """f(t)."""
         return torch.zeros_like(t)
 
+    @abstractmethod
     def diffusion(self, t: Tensor) -> Tensor:
         """g(t)^2."""
-        raise NotImplementedError
 
+    @abstractmethod
     def time(self, log_snr: Tensor) -> Tensor:
         """The time of a log-SNR."""
-        raise NotImplementedError
 
     def log_snr(self, t: Tensor) -> Tensor:
         """log alpha^2 / sigma^2, falling in t."""
@@ -78,11 +79,11 @@ class Noise:
 class VP(Noise):
     """Variance-preserving, alpha^2 + sigma^2 = 1, by its log alpha_bar and beta."""
 
-    def log_alpha_bar(self, t: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def log_alpha_bar(self, t: Tensor) -> Tensor: ...
 
-    def beta(self, t: Tensor) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def beta(self, t: Tensor) -> Tensor: ...
 
     def alpha(self, t: Tensor) -> Tensor:
         return (self.log_alpha_bar(t) / 2).exp()
