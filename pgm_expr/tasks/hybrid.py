@@ -7,8 +7,9 @@ Log values, `fit_values`:
     s   ~ a generator of this package, given c
 
 A draw is f with its own error (epistemic) plus a drawn r, shrunk by gene so that its variance is
-the aleatoric one: out-of-fold residuals hold the error of f too. Without a generator r_g is normal
-and independent, the baseline "predictor + Gaussian".
+the aleatoric one: out-of-fold residuals hold the error of f too. Scores are drawn with the mean
+and variance that those of the cells of the fit have. Without a generator r_g is normal and
+independent, the baseline "predictor + Gaussian".
 
 Counts, `fit_counts`:
 
@@ -31,20 +32,20 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from pyro.distributions import TorchDistribution
 from sklearn.base import RegressorMixin
 from torch import Tensor
 
 from ..flow import SplineFlow
-from ..inference import ELBO, Plan, fit, seeded, tracing
+from ..inference import Plan, seeded, tracing
 from .generators import Generator
-from .offset import Offset, OffsetGuide
+from .offset import Offset, OffsetGuide, train
 from .predictors import CrossFitted, cross_fit
 
 Builder = Callable[[int, int], Generator]  # of the size of states and of conditions
 PLAN = Plan(epochs=200, patience=30)
+DRAWN = 10_000  # scores from which a generator's own variance is found
 LEAST = 0.1  # of the pooled share, below which none is predicted
 
 
@@ -107,7 +108,19 @@ def fit_values(
     built = None
     if kept:
         built = _learnt(generator, lambda: scores, c, steps, seed)
+        mean, spread = _drawn_moments(built, c, seed)
+        axes = axes * (scores.std(0) / spread)[:, None]
+        center = center - mean @ axes
     return Hybrid(predictor, center, axes, scale, shrink, built)
+
+
+@torch.no_grad()
+def _drawn_moments(generator: Generator, c: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (D,) of what is drawn for the cells of the fit."""
+    with seeded(seed):
+        each = c.repeat(max(1, DRAWN // len(c)), 1)
+        drawn = generator.sample(len(each), each)
+    return drawn.mean(0), drawn.std(0).clamp_min(1e-12)
 
 
 def _learnt(
@@ -205,31 +218,12 @@ def fit_counts(
     with seeded(seed):
         model = Offset(*sizes, average, latent)
         guide = OffsetGuide(*sizes, latent)
-    _train(model, guide, table, plan, seed)
+    train(model, guide, table, plan, seed)
     built = None
     if generator is not None:
         draw = torch.no_grad()(lambda: tracing.trace(guide, table).nodes["z"]["value"])
         built = _learnt(generator, draw, c, steps, seed)
     return CountHybrid(predictor, average, model, guide, built)
-
-
-def _train(
-    model: Offset, guide: OffsetGuide, table: Mapping[str, Tensor], plan: Plan, seed: int
-) -> None:
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(table["x"])))
-    held, kept = order.tensor_split([len(order) // 10])
-
-    def batches(seed: int) -> list[dict[str, Tensor]]:
-        noise = torch.Generator().manual_seed(seed)
-        shuffled = kept[torch.randperm(len(kept), generator=noise)]
-        return [_rows(table, at) for at in shuffled.split(plan.batch_size)]
-
-    objective = ELBO(model, guide, cells=len(kept))
-    deque(fit(objective, batches, lambda: [_rows(table, held)], plan), maxlen=0)
-
-
-def _rows(table: Mapping[str, Tensor], at: Tensor) -> dict[str, Tensor]:
-    return {name: column[at] for name, column in table.items()}
 
 
 def _offset(share: Tensor, average: Tensor) -> Tensor:

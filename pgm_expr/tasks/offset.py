@@ -19,11 +19,16 @@ have their own); `parts.NegativeBinomial` has one a gene. The guide:
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Mapping
+
+import numpy as np
 import pyro
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from ..inference import ELBO, Plan, fit
 from ..parts import DiagonalNormal, Gated, NegativeBinomialByCell, StandardNormal
 
 
@@ -87,3 +92,23 @@ class OffsetGuide(nn.Module):
         with pyro.plate("cells", len(library)):
             h = self.encode(torch.log1p(x), condition)  # (N, H)
             pyro.sample("z", self.posterior(h))  # (N, D)
+
+
+def train(
+    model: Offset, guide: OffsetGuide, table: Mapping[str, Tensor], plan: Plan, seed: int
+) -> None:
+    """Fit in place to a table of columns (N, ...); a tenth of the cells decides when to stop."""
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(table["x"])))
+    held, kept = order.tensor_split([len(order) // 10])
+
+    def batches(seed: int) -> list[dict[str, Tensor]]:
+        noise = torch.Generator().manual_seed(seed)
+        shuffled = kept[torch.randperm(len(kept), generator=noise)]
+        return [_rows(table, at) for at in shuffled.split(plan.batch_size)]
+
+    objective = ELBO(model, guide, cells=len(kept))
+    deque(fit(objective, batches, lambda: [_rows(table, held)], plan), maxlen=0)
+
+
+def _rows(table: Mapping[str, Tensor], at: Tensor) -> dict[str, Tensor]:
+    return {name: column[at] for name, column in table.items()}

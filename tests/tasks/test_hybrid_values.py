@@ -25,7 +25,7 @@ def planted(number, columns=3, genes=30, seed=0, truth=0):
 def test_draws_have_the_planted_variance_though_residuals_have_more(name):
     """At p / n = .2: out-of-fold residuals 1.28 of the truth, draws minus their mean 1."""
     c, values, variance = planted(400, columns=80)
-    hybrid = fit_values(c, values, generator=name and GENERATORS[name], steps=150, components=2)
+    hybrid = fit_values(c, values, generator=name and GENERATORS[name], steps=60, components=2)
     drawn = hybrid._residuals(c, 5).flatten(0, 1).var(0).numpy() / variance
     assert drawn.mean() == pytest.approx(1, abs=0.07)
     raw = hybrid.predictor.residuals.var(0).numpy() / variance
@@ -43,10 +43,9 @@ def test_draws_of_new_cells_are_calibrated():
     assert torch.allclose(hybrid.sample(new, 200).mean(0), hybrid.predict(new), atol=0.8)
 
 
-@pytest.mark.parametrize("name", ["flow", "diffusion"])
-def test_a_generator_keeps_correlations_that_the_baseline_loses(name):
+def test_a_generator_keeps_correlations_that_the_baseline_loses():
     c, values, _ = planted(1500)
-    hybrid = fit_values(c, values, generator=GENERATORS[name], components=2, steps=400)
+    hybrid = fit_values(c, values, generator=GENERATORS["diffusion"], components=2, steps=150)
     new, unseen, _ = planted(1500, seed=1)
     real = np.corrcoef((unseen - hybrid.predict(new)).T.numpy())
     off = ~np.eye(30, dtype=bool)
