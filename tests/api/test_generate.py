@@ -137,6 +137,15 @@ def test_a_prior_that_cannot_be_swapped_is_refused(run):
         run.learn_prior("mog", steps=0)
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("name", GENERATORS)
+def test_on_a_cuda_device(folder, name):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    run = pgm_expr.load(folder / "run", device="cuda").learn(name, steps=20)
+    assert run.generate(10, by=name).shape == (10, 40)
+
+
 def type_in(*arguments):
     with pytest.raises(SystemExit) as stop:
         cli.main([str(a) for a in arguments])
