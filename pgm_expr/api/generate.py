@@ -107,18 +107,19 @@ def generate(
     *,
     by: str = "diffusion",
     condition: Mapping[str, object] | None = None,
+    library: np.ndarray | None = None,
     seed: int = 0,
     progress: Callable[[Iterable], Iterable] = iter,
     **how: object,
 ) -> AnnData:
     """See `Run.generate`."""
     if by == PRIOR:
-        return run.sample(n, condition=condition, seed=seed)
+        return run.sample(n, condition=condition, library=library, seed=seed)
     draw_population(run.notes, 1, condition or {}, np.random.default_rng(seed))  # names checked
     _check_options(by, how)
     if by not in run.generators:
         run.generators[by] = learn(run, by, progress=progress)
-    return draw(run, run.generators[by], n, condition=condition, seed=seed, **how)
+    return draw(run, run.generators[by], n, condition=condition, library=library, seed=seed, **how)
 
 
 def _check_options(name: str, how: Mapping[str, object]) -> None:
@@ -135,26 +136,36 @@ def draw(
     n: int,
     *,
     condition: Mapping[str, object] | None = None,
+    library: np.ndarray | None = None,
     seed: int = 0,
     **how: object,
 ) -> AnnData:
     """n cells of a generator: integer counts in X, states in obsm["X_generated"]."""
     _, told = draw_population(run.notes, n, condition or {}, np.random.default_rng(seed))
     batch = {k: torch.as_tensor(v, device=run.device) for k, v in told.items()}
-    counts, states = draw_told(run, learnt, n, batch, seed=seed, **how)
-    library = learnt.states.library(states).cpu().numpy()
-    drawn = as_cells(run.notes, counts.numpy(), library, condition or {})
+    counts, states = draw_told(run, learnt, n, batch, library=library, seed=seed, **how)
+    totals = learnt.states.library(states).cpu().numpy()
+    drawn = as_cells(run.notes, counts.numpy(), totals, condition or {})
     drawn.obsm["X_generated"] = states.cpu().numpy()
     return drawn
 
 
 @torch.no_grad()
 def draw_told(
-    run: Run, learnt: Learnt, n: int, told: Mapping[str, Tensor], *, seed: int, **how: object
+    run: Run,
+    learnt: Learnt,
+    n: int,
+    told: Mapping[str, Tensor],
+    *,
+    library: np.ndarray | None = None,
+    seed: int,
+    **how: object,
 ) -> tuple[Tensor, Tensor]:
     """Counts (n, G) and states (n, D) of cells of this encoded metadata."""
     with seeded(seed):
         states = learnt.generator.sample(n, conditions(told, run.notes["dims"]), **how)
+        if library is not None:
+            states = learnt.states.at_library(states, torch.as_tensor(library).to(states))
         return _decoded(run, learnt.states, states, told), states
 
 

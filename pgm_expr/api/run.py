@@ -126,6 +126,7 @@ class Run:
         *,
         by: str = "diffusion",
         condition: Mapping[str, object] | None = None,
+        library: np.ndarray | None = None,
         seed: int = 0,
         **how: object,
     ) -> AnnData:
@@ -133,11 +134,12 @@ class Run:
 
         `by` is prior (the story's own, as `sample`), diffusion, flow, cnf or matching, trained on
         first use on cells outside the test set and kept with the run (`save`). States have the
-        library in them; `condition` sets columns of obs, labels too, else the mix is that of the
-        training cells. `how` goes to the generator: `steps=20`, `guidance=1.5` of diffusion.
-        ValueError for unknown columns and levels, and a story with discrete latents.
+        library in them, unless `library` (n,) is given; `condition` sets columns of obs, labels
+        too, else the mix is that of the training cells. `how` is the generator's: `steps=20`,
+        `guidance=1.5` of diffusion. ValueError for unknown columns and levels, and a story with
+        discrete latents.
         """
-        return generate(self, n, by=by, condition=condition, seed=seed, **how)
+        return generate(self, n, by=by, condition=condition, library=library, seed=seed, **how)
 
     def learn(self, by: str, *, steps: int | None = None, seed: int = 0) -> Run:
         """Train a generator now or anew, which `generate` does on first use; returns the run."""

@@ -59,6 +59,11 @@ class States:
         """The libraries (N,) of states (N, D)."""
         return self._parts(states)[LIBRARY].exp().squeeze(-1)
 
+    def at_library(self, states: Tensor, library: Tensor) -> Tensor:
+        """The same states (N, D) at other libraries (N,)."""
+        parts = self._parts(states) | {LIBRARY: library.log().unsqueeze(-1)}
+        return torch.cat([*parts.values()], -1)
+
     def _parts(self, states: Tensor) -> dict[str, Tensor]:
         return dict(zip(self.widths, states.split([*self.widths.values()], -1), strict=True))
 

@@ -95,6 +95,15 @@ def test_cells_of_the_test_set_are_never_learnt_from(run, monkeypatch):
     assert seen == [len(run.table.split.development)]
 
 
+def test_libraries_can_be_given(run):
+    run.generators["flow"] = learn(run, "flow", steps=STEPS)
+    library = np.linspace(500, 5000, 300)
+    drawn = run.generate(300, by="flow", library=library)
+    np.testing.assert_allclose(drawn.obs["library"], library, rtol=1e-4)
+    totals = np.asarray(drawn.X.sum(1)).ravel()
+    assert np.corrcoef(np.log(totals), np.log(library))[0, 1] > 0.7
+
+
 def test_prior_is_the_storys_own(run):
     assert (run.generate(15, by="prior", seed=3).X != run.sample(15, seed=3).X).nnz == 0
 
