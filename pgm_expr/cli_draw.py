@@ -47,7 +47,8 @@ def generate(
     n: Annotated[int, typer.Option("--n", min=1, help="So many cells.")] = 1000,
     condition: Conditions = None,
     guidance: Annotated[
-        float | None, typer.Option(help="Weight of the condition in diffusion; 1 as learnt.")
+        float | None,
+        typer.Option(help="Weight of the condition, diffusion and matching; 1 as learnt."),
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Of the sampler.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
