@@ -285,7 +285,8 @@ def test_double_stays_double_and_agrees(case):
     assert double.sample().dtype == torch.float64
     log_prob = double.log_prob(value.double())
     assert log_prob.dtype == torch.float64
-    atol = 1e-3 if isinstance(single, Flow) else 1e-8  # scattered splines are up to 1000 steep
+    # scattered splines are up to 1000 steep: rounding alone was off by 1.7e-3 on one machine
+    atol = 5e-3 if isinstance(single, Flow) else 1e-8
     assert torch.allclose(single.log_prob(value).double(), log_prob, rtol=1e-4, atol=atol)
 
 
