@@ -55,9 +55,10 @@ def mixology():
 
 DATA = {
     "pbmc3k": (cells, dict(labels_key="cell_type")),
-    "mixology": (
+    "mixology": (  # deep counts, 10 dimensions leave much out; chosen by --on validation, seed 0
         mixology,
-        dict(story="cvae", labels_key="cell_line", batch_key="protocol", likelihood="nb-cell"),
+        dict(story="cvae", labels_key="cell_line", batch_key="protocol", likelihood="nb-cell")
+        | dict(latent=30, weight_decay=0.1),
     ),
     "embedded": (lambda: load_dataset("pbmc68k_reduced"), dict(labels_key="bulk_labels")),
 }
