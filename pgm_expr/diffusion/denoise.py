@@ -36,27 +36,33 @@ LEVEL = 40.0  # log(sigma / alpha) a unit of network time: its fastest wave span
 
 
 def epsilon(told: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """x0 where the network tells the noise."""
     return (x - sigma * told) / alpha
 
 
 def clean(told: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """x0 as the network tells it."""
     return told
 
 
 def velocity(told: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """x0 where the network tells the velocity."""
     return (alpha * x - sigma * told) / (alpha**2 + sigma**2)
 
 
 def karras(told: Tensor, x: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+    """x0 by EDM's skip and scales."""
     r = torch.hypot(alpha, sigma)
     return alpha * x / r**2 + sigma / r * told
 
 
 def score_weight(alpha: Tensor, sigma: Tensor) -> Tensor:
+    """Of the score's lambda = sigma^2."""
     return (alpha / sigma) ** 2
 
 
 def karras_weight(alpha: Tensor, sigma: Tensor) -> Tensor:
+    """EDM's."""
     return 1 + (alpha / sigma) ** 2
 
 

@@ -37,6 +37,7 @@ LEAST = 1e-30  # stands for a probability of 0 in logs
 
 
 def log(p: Tensor) -> Tensor:
+    """log p, and of 0 a number that sums can bear."""
     return p.clamp_min(LEAST).log()
 
 

@@ -29,14 +29,17 @@ Solver = Callable[[Velocity, State, Tensor, int], State]
 
 
 def euler(v: Velocity, x: State, ends: Tensor, steps: int = 100) -> State:
+    """Order 1."""
     return _fixed("euler", v, x, ends, steps)
 
 
 def midpoint(v: Velocity, x: State, ends: Tensor, steps: int = 20) -> State:
+    """Order 2."""
     return _fixed("midpoint", v, x, ends, steps)
 
 
 def rk4(v: Velocity, x: State, ends: Tensor, steps: int = 10) -> State:
+    """Order 4."""
     return _fixed("rk4", v, x, ends, steps)
 
 
