@@ -47,12 +47,13 @@ class Learnt:
         """Read back what `save` wrote."""
         tensors, notes = load_tensors(path)
         made = GENERATORS[notes["name"]](notes["size"], notes["conditions"])
-        made.load_state_dict(_under("generator/", tensors))
-        states = States(notes["widths"], _under("shared/", tensors))
+        made.load_state_dict(under("generator/", tensors))
+        states = States(notes["widths"], under("shared/", tensors))
         return cls(made.to(device).eval(), states, notes)
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin so, by the rest of their names."""
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 

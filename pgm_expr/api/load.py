@@ -17,7 +17,7 @@ from ..inference import load_tensors, seeded
 from ..tasks import GENERATORS
 from ..zoo import Story
 from .folder import MODEL, STORY, RunFolder, generator_file
-from .generate import Learnt
+from .generate import Learnt, under
 from .own import story_of
 from .run import Run
 from .table import Table
@@ -85,8 +85,7 @@ def load(
     run.notes = notes
     tensors, _ = load_tensors(folder.path / MODEL)
     for name, half in (("model", run.model), ("guide", run.guide)):
-        own = {n.removeprefix(f"{name}/"): t for n, t in tensors.items() if n.startswith(name)}
-        _restore(half, own, folder.path / MODEL)
+        _restore(half, under(f"{name}/", tensors), folder.path / MODEL)
     run.history = folder.read_history()
     run.generators = {
         name: Learnt.load(folder.path / generator_file(name), run.device)

@@ -14,21 +14,9 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from ..nn.guidance import guided
 
-def guided(
-    denoise: Callable[..., Tensor], c: Tensor | None, weight: float = 1.0
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """(x, t) -> x0 of `denoise(x, t, c)` under conditions c (N, C); None asks for no condition."""
-    if c is None or weight == 0:
-        return lambda x, t: denoise(x, t, None)
-    if weight == 1:
-        return lambda x, t: denoise(x, t, c)
-
-    def both(x: Tensor, t: Tensor) -> Tensor:
-        none = denoise(x, t, None)
-        return none + weight * (denoise(x, t, c) - none)
-
-    return both
+__all__ = ["guided", "spread_by_weight"]
 
 
 def spread_by_weight(

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from ..nn import FiLMNetwork, check_condition, learn_standardised
 from ..nn.divergence import ways
+from ..nn.guidance import guided
 from ..nn.learn import Draw
 from . import ode
 from .coupling import Coupling, optimal_transport
@@ -80,13 +81,7 @@ class FlowMatching(nn.Module):
 
     def velocity(self, x: Tensor, t: Tensor, c: Tensor | None, guidance: float = 1.0) -> Tensor:
         """v (N, D) at x (N, D) and t ()."""
-        if c is None or guidance == 0:
-            return self.network(x, SLOW * t)
-        told = self.network(x, SLOW * t, c)
-        if guidance == 1:
-            return told
-        none = self.network(x, SLOW * t)
-        return none + guidance * (told - none)
+        return guided(lambda x, t, c: self.network(x, SLOW * t, c), c, guidance)(x, t)
 
     def sample(
         self,
