@@ -1,24 +1,14 @@
 r"""Normalising flows: a base distribution pushed through a learned, invertible map.
 
-    z = f(u),  u ~ base,  log p(z) = log base(u) - log |det df/du|
-
-The maps are Zuko's, https://zuko.readthedocs.io
+z = f(u),  u ~ base,  log p(z) = log base(u) - log |det df/du|
 """
 
 from __future__ import annotations
 
 import pyro.distributions as dist
 import torch
-from torch import Tensor, nn
-from torch.distributions import Distribution, Transform, constraints
-
-_checks = Distribution._validate_args
-from zuko import flows  # noqa: E402  switches torch's checks of arguments off for everyone
-from zuko.transforms import ComposedTransform  # noqa: E402
-
-Distribution.set_default_validate_args(_checks)
-
-__all__ = ["ComposedTransform", "Flow", "affine_map", "spline_map"]
+from torch import Tensor
+from torch.distributions import Transform, constraints
 
 
 class Flow(dist.TorchDistribution):
@@ -62,29 +52,3 @@ class Flow(dist.TorchDistribution):
     def __getstate__(self) -> dict:
         """A copy has drawn nothing: its parameters may have been detached."""
         return self.__dict__ | {"_last": (None, None)}
-
-
-def affine_map(latent: int, *, transforms: int, hidden: int, context: int = 0) -> nn.Module:
-    """z_d = shift_d(u_<d) + exp(log_scale_d(u_<d)) u_d, `transforms` times in turned order."""
-    return _near_identity(flows.MAF(latent, context, transforms, **_network(hidden)).transform)
-
-
-def spline_map(latent: int, *, transforms: int, hidden: int, context: int = 0) -> nn.Module:
-    """Monotonic splines of u_d within [-5, 5], given u_<d; the identity outside."""
-    return _near_identity(
-        flows.NSF(latent, context, transforms=transforms, **_network(hidden)).transform
-    )
-
-
-def _network(hidden: int) -> dict:
-    """Smooth, so that the density is."""
-    return {"hidden_features": (hidden, hidden), "activation": nn.SiLU}
-
-
-def _near_identity(composed: nn.Module) -> nn.Module:
-    """Shrink each map's read-out, or in one dimension its numbers; gradients stay alive."""
-    for transform in composed.transforms:
-        readout = transform.hyper[-1] if hasattr(transform, "hyper") else transform
-        for parameter in readout.parameters():
-            parameter.data *= 0.1
-    return composed

@@ -9,8 +9,8 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from .noise import seeded
 from .objective import Objective
+from .rng import seeded
 
 ACTIVE = 0.01  # variance over cells of a dimension's posterior mean, Burda et al. 2016
 MINIMUM_KL = 2.0  # nats a cell

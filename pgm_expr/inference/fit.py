@@ -17,10 +17,10 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from .noise import seeded
 from .objective import Objective
 from .postmortem import postmortem
-from .progress import CHECKPOINT, Progress
+from .resume import CHECKPOINT, TrainingState
+from .rng import seeded
 from .schedule import cyclical, warmup
 
 Batch = Mapping[str, Tensor]
@@ -92,9 +92,9 @@ def fit(
         objective.weight(site, plan.supervision)
     objective.temper(plan.beta).free_bits(plan.free_bits).check(next(iter(batches(0))))
     optimizer = _optimizer(objective, plan)
-    progress, checkpoint = Progress(), folder and folder / CHECKPOINT
+    progress, checkpoint = TrainingState(), folder and folder / CHECKPOINT
     if checkpoint and checkpoint.exists():
-        progress = Progress.resume(checkpoint, objective, optimizer)
+        progress = TrainingState.resume(checkpoint, objective, optimizer)
         yield from progress.history
     saved = time.monotonic()
     for epoch in range(len(progress.history), plan.epochs):

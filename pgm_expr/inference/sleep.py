@@ -22,7 +22,7 @@ from pyro import poutine
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
-from .noise import seeded
+from .rng import seeded
 from .tracing import log_prob, sample_sites, trace, within_cells
 
 Batch = Mapping[str, Tensor]

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.distributions import AffineTransform
 from torch.nn.functional import softplus
 
-from ..distributions.flow import ComposedTransform, Flow, affine_map
+from ..distributions.flow import Flow
+from ..nn.invertible import ComposedTransform, affine_map, near_identity
 
 
 class DiagonalNormal(nn.Module):
@@ -66,7 +67,9 @@ class FlowPosterior(nn.Module):
         super().__init__()
         self.loc = nn.Linear(hidden, latent)
         self.raw_scale = nn.Linear(hidden, latent)
-        self.flow = affine_map(latent, transforms=transforms, hidden=flow_hidden, context=hidden)
+        self.flow = near_identity(
+            affine_map(latent, hidden, transforms=transforms, hidden=flow_hidden)
+        )
 
     def forward(self, features: Tensor) -> dist.TorchDistribution:
         loc = self.loc(features)  # (..., D)

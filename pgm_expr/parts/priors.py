@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ..distributions.flow import Flow, spline_map
+from ..distributions.flow import Flow
+from ..nn import near_identity, spline_map
 
 ONE = math.log(math.expm1(1 - 1e-3))  # softplus(ONE) + 1e-3 = 1
 LOG_SCALE = math.log(50)  # how far a learned conditional scale may lie from 1
@@ -188,7 +189,7 @@ class FlowPrior(nn.Module):
     def __init__(self, latent: int, transforms: int = 3, flow_hidden: int = 32) -> None:
         super().__init__()
         self.base = StandardNormal(latent)
-        self.flow = spline_map(latent, transforms=transforms, hidden=flow_hidden)
+        self.flow = near_identity(spline_map(latent, transforms=transforms, hidden=flow_hidden))
 
     def forward(self) -> dist.TorchDistribution:
         return Flow(self.base(), pull=self.flow())

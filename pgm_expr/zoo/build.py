@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..inference import places
+from ..inference import source_lines as places
 from .catalogue import PARTS, Story, part_name, pick
 
 FROM_DATA = (
