@@ -10,9 +10,10 @@ from .postmortem import NONFINITE
 from .resume import CHECKPOINT
 from .rng import seeded
 from .sleep import sleep
-from .tracing import call
+from .tracing import Batch, call
 
 __all__ = [
+    "Batch",
     "CHECKPOINT",
     "ELBO",
     "Enum",

@@ -1,4 +1,4 @@
-"""Where a fit stands, and how it is written down and picked up again."""
+"""The state of a fit after an epoch: what is recorded, saved and resumed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHECKPOINT = "checkpoint.safetensors"
 
 @dataclass
 class TrainingState:
-    """What a checkpoint holds beside weights and optimizer."""
+    """The history of a fit and its best weights."""
 
     history: list[dict] = field(default_factory=list)
     best_epoch: int = -1
@@ -39,7 +39,7 @@ class TrainingState:
             self.best = copy.deepcopy(objective.state_dict())
 
     def save(self, path: Path, objective: Objective, optimizer: torch.optim.Optimizer) -> None:
-        """Write everything that `resume` needs as one whole file."""
+        """Write everything that `resume` needs into one file."""
         tensors = {f"weights/{name}": t for name, t in objective.state_dict().items()}
         tensors |= {f"best/{name}": t for name, t in self.best.items()}
         for number, state in optimizer.state_dict()["state"].items():
@@ -50,10 +50,12 @@ class TrainingState:
     def resume(
         cls, path: Path, objective: Objective, optimizer: torch.optim.Optimizer
     ) -> TrainingState:
-        """Put weights and optimizer back; ValueError where the file is no checkpoint."""
+        """Restore weights and optimizer; ValueError where the file is not a checkpoint."""
         tensors, notes = load_tensors(path)
         if not isinstance(notes, dict) or "history" not in notes:
-            raise ValueError(f"'{path}' is no checkpoint of a fit. Remove it or pass --overwrite.")
+            raise ValueError(
+                f"'{path}' is not a checkpoint of a fit. Remove it or pass --overwrite."
+            )
         parts: dict[str, dict[str, Tensor]] = {"weights": {}, "best": {}, "optimizer": {}}
         for name, tensor in tensors.items():
             part, rest = name.split("/", 1)
