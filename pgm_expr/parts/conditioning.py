@@ -1,4 +1,4 @@
-r"""What is known of a cell: as columns, in networks, and in the priors of its latents."""
+"""Annotations of a cell as columns, in networks, and in the priors of its latents."""
 
 from __future__ import annotations
 
@@ -9,35 +9,61 @@ from torch import Tensor, nn
 from ..nn import concat
 from .priors import bounded
 
-APART = -1.0  # log scale that a known cell's prior starts at, where locs start one apart
+APART = -1.0  # initial log scale of an annotated cell's prior, where locs differ by about 1
 
 
 class OneHot(nn.Module):
-    """The level of a cell, such as its label, as one column a level; all 0 where it is not told.
+    """The level of a cell, such as its label, as one column a level; all 0 where it is missing.
 
-    call(level (N,) int64 or None, library (N, 1)) -> (N, levels). Not told is a level of -1, all
-    of them where there is no column, and in training a share `dropout` of cells.
+    Called with level (N,) int64 or None and library (N, 1), returns (N, levels). A level of -1 is
+    missing; all are where level is None, and in training a share `dropout` of them.
+
+    Parameters
+    ----------
+    levels
+        Number of levels.
+    dropout
+        Share of levels that are treated as missing in training mode.
+
+    Examples
+    --------
+    >>> encode = OneHot(levels=3)
+    >>> encode(torch.tensor([2, -1]), torch.ones(2, 1))
+    tensor([[0., 0., 1.],
+            [0., 0., 0.]])
     """
+
+    rows: Tensor
 
     def __init__(self, levels: int = 0, dropout: float = 0.0) -> None:
         super().__init__()
         rows = torch.cat([torch.eye(levels), torch.zeros(1, levels)])
-        self.register_buffer("rows", rows, persistent=False)  # (K + 1, K), the last: not told
+        self.register_buffer("rows", rows, persistent=False)  # (K + 1, K), the last is missing
         self.dropout = dropout
 
     def forward(self, level: Tensor | None, library: Tensor) -> Tensor:
         if level is None:
             level = torch.full_like(library.squeeze(-1), -1, dtype=torch.long)
         if self.training and self.dropout:
-            told = torch.rand(level.shape, device=level.device) >= self.dropout
-            level = level.where(told, -1)
+            kept = torch.rand(level.shape, device=level.device) >= self.dropout
+            level = level.where(kept, -1)
         return self.rows.index_select(0, level % len(self.rows))
 
 
 class Covariates(nn.Module):
-    """The covariates of a cell, 0 where they are not told: as if the cell were an average one.
+    """The covariates of a cell, with 0, the value of an average cell, where they are missing.
 
-    call(condition (N, C) or None, library (N, 1)) -> (N, C). Not told is NaN.
+    Called with condition (N, C) or None and library (N, 1), returns (N, C). NaN is missing.
+
+    Parameters
+    ----------
+    conditions
+        Number of encoded covariates C.
+
+    Examples
+    --------
+    >>> Covariates(conditions=2)(torch.tensor([[1.5, torch.nan]]), torch.ones(1, 1))
+    tensor([[1.5000, 0.0000]])
     """
 
     def __init__(self, conditions: int = 0) -> None:
@@ -53,14 +79,32 @@ class Covariates(nn.Module):
 class Gated(nn.Module):
     """Features of x that c shifts and gates: relu(weights (x, c)) * (1 + gates c), then dropout.
 
-    call(x (..., inputs), c (..., told)) -> (..., hidden). What c does may differ with x, as a
-    protocol's effect differs between types of cells, and x need not hold it.
+    The effect of c may differ with x, as a protocol's effect differs between cell types, and x
+    need not encode it. Called with x (..., inputs) and c (..., conditions), returns
+    (..., hidden).
+
+    Parameters
+    ----------
+    inputs
+        Size of x.
+    conditions
+        Size of c.
+    hidden
+        Number of features.
+    dropout
+        Dropout of the features.
+
+    Examples
+    --------
+    >>> c = torch.eye(2)[[0, 1, 0, 0, 1]]
+    >>> Gated(inputs=3, conditions=2, hidden=8)(torch.randn(5, 3), c).shape
+    torch.Size([5, 8])
     """
 
-    def __init__(self, inputs: int, told: int, hidden: int, dropout: float = 0.0) -> None:
+    def __init__(self, inputs: int, conditions: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.weights = nn.Linear(inputs + told, hidden)
-        self.gates = nn.Parameter(torch.zeros(told, hidden))
+        self.weights = nn.Linear(inputs + conditions, hidden)
+        self.gates = nn.Parameter(torch.zeros(conditions, hidden))
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
@@ -68,38 +112,67 @@ class Gated(nn.Module):
 
 
 class NormalByLabel(nn.Module):
-    """p(z | label) = Normal(loc_label, scale_label^2); the mixture of all where it is not told.
+    """p(z | label) = Normal(loc_label, scale_label^2); their mixture where the label is missing.
 
-    call(label (N, K), one-hot or all 0) -> batch shape (N,), event shape (D,). Starts as
-    `NormalByEffects` does: labels apart, their cells narrow around them.
+    Called with label (N, K), one-hot or all 0, returns a distribution of batch shape (N,) and
+    event shape (D,). Starts as `NormalByEffects` does: labels apart, their cells narrow around
+    them.
+
+    Parameters
+    ----------
+    labels
+        Number of labels K.
+    latent
+        Latent dimensions D.
+
+    Examples
+    --------
+    >>> prior = NormalByLabel(labels=3, latent=2)
+    >>> label = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])  # the second cell is unlabelled
+    >>> bool(prior(label).mean[0].allclose(prior.loc[2]))
+    True
     """
 
     def __init__(self, labels: int, latent: int) -> None:
         super().__init__()
-        self.logits = nn.Parameter(torch.zeros(labels))  # how common a label is where not told
+        self.logits = nn.Parameter(torch.zeros(labels))  # frequencies of labels
         self.loc = nn.Parameter(torch.randn(labels, latent))
         self.log_scale = nn.Parameter(torch.full((labels, latent), APART))
 
     def forward(self, label: Tensor) -> dist.TorchDistribution:
-        told = label.any(-1, keepdim=True)
-        logits = torch.where(told, label.log(), self.logits.log_softmax(-1))  # (N, K)
+        labelled = label.any(-1, keepdim=True)
+        logits = torch.where(labelled, label.log(), self.logits.log_softmax(-1))  # (N, K)
         normals = dist.Normal(self.loc, bounded(self.log_scale)).to_event(1)
         kinds = dist.Categorical(logits=logits)
         return dist.MixtureSameFamily(kinds, normals.expand(logits.shape))
 
     def at(self, weights: Tensor) -> dist.TorchDistribution:
-        """The normal of one label, or at `weights` (N, K) between several."""
+        """The normal of one label, or, at `weights` (N, K), between several."""
         scale = bounded(weights @ self.log_scale)
         return dist.Normal(weights @ self.loc, scale).to_event(1)
 
 
 class NormalByEffects(nn.Module):
-    """p(z | c) = Normal(loc + c effects, scale(c)^2): what is known of a cell adds up.
+    """p(z | c) = Normal(loc + c effects, scale(c)^2): effects of annotations add up.
 
-    call(c (N, C)) -> batch shape (N,), event shape (D,). Of a cell of which nothing is known c is
-    0, and its prior starts at Normal(0, I). Levels start apart, at draws of Normal(0, I) around
-    which their cells are narrow: what is known is in z from the first step, at no cost. Scales
-    stay within a factor of 50 of 1, and no weight decay pulls the levels together.
+    Called with c (N, C), returns a distribution of batch shape (N,) and event shape (D,). A cell
+    without annotations has c = 0, where the prior starts at Normal(0, I). Levels start apart, at
+    draws of Normal(0, I) with narrow scales, so that z contains the annotations from the first
+    step at no cost. Scales stay within a factor of 50 of 1, and no weight decay acts on effects.
+
+    Parameters
+    ----------
+    features
+        Number of encoded annotations C.
+    latent
+        Latent dimensions D.
+
+    Examples
+    --------
+    >>> prior = NormalByEffects(features=4, latent=2)
+    >>> unannotated = prior(torch.zeros(1, 4))
+    >>> unannotated.mean.tolist(), unannotated.stddev.tolist()
+    ([[0.0, 0.0]], [[1.0, 1.0]])
     """
 
     def __init__(self, features: int, latent: int) -> None:
