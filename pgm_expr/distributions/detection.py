@@ -26,6 +26,7 @@ class Detection(TorchDistribution):
 
     Examples
     --------
+    >>> import torch
     >>> d = Detection(torch.tensor([0.0, -20.0]))
     >>> d.mean  # 1 - exp(-1), and about exp(-20)
     tensor([6.3212e-01, 2.0612e-09])

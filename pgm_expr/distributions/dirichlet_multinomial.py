@@ -40,6 +40,7 @@ class DirichletMultinomial(TorchDistribution):
 
     Examples
     --------
+    >>> import torch
     >>> d = DirichletMultinomial(torch.tensor([1.0, 2.0, 1.0]).log(), torch.tensor(8.0))
     >>> d.mean
     tensor([2., 4., 2.])

@@ -44,6 +44,7 @@ class Flow(dist.TorchDistribution):
 
     Examples
     --------
+    >>> import torch
     >>> from pgm_expr.nn import affine_map, near_identity
     >>> base = dist.Normal(torch.zeros(2), 1.0).to_event(1)
     >>> flow = Flow(base, push=near_identity(affine_map(2))(None))

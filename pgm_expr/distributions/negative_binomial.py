@@ -40,6 +40,7 @@ class NegativeBinomial(TorchDistribution):
 
     Examples
     --------
+    >>> import torch
     >>> d = NegativeBinomial(torch.tensor(10.0).log(), torch.tensor(2.0).log())
     >>> round(d.mean.item(), 3), round(d.variance.item(), 3)
     (10.0, 60.0)

@@ -33,6 +33,7 @@ class Poisson(TorchDistribution):
 
     Examples
     --------
+    >>> import torch
     >>> d = Poisson(torch.tensor(3.0).log())
     >>> d.log_prob(torch.arange(200.0)).exp().sum().isclose(torch.tensor(1.0))
     tensor(True)

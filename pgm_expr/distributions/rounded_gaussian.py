@@ -39,6 +39,7 @@ class RoundedGaussian(TorchDistribution):
 
     Examples
     --------
+    >>> import torch
     >>> d = RoundedGaussian(torch.tensor(0.0), torch.tensor(1.0), torch.tensor(1.0))
     >>> d.log_prob(torch.arange(1000.0)).exp().sum().isclose(torch.tensor(1.0))
     tensor(True)

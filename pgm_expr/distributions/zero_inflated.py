@@ -28,6 +28,7 @@ class ZeroInflatedNegativeBinomial(ZeroInflatedDistribution):
 
     Examples
     --------
+    >>> import torch
     >>> even = torch.tensor(0.0)
     >>> d = ZeroInflatedNegativeBinomial(torch.tensor(10.0).log(), torch.tensor(2.0).log(), even)
     >>> d.log_prob(torch.tensor(0.0)).exp()  # 1/2 + 1/2 (2 / 12)^2

@@ -36,6 +36,7 @@ class LatentUse(NamedTuple):
 
     Examples
     --------
+    >>> import torch
     >>> locs, kls = torch.tensor([[0.0, 5.0], [2.0, 5.0]]), torch.tensor([3.0, 0.0])
     >>> use = LatentUse({"z": locs}, {"z": kls})
     >>> use.active_units  # the second dimension is constant
@@ -96,6 +97,7 @@ def latent_use(objective: Objective, batches: Iterable[Batch]) -> LatentUse:
 
     Examples
     --------
+    >>> import torch
     >>> from pgm_expr.guides import VAEGuide
     >>> from pgm_expr.inference import ELBO
     >>> from pgm_expr.models import VAE

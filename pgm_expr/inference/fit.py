@@ -227,6 +227,7 @@ def score(objective: Objective, batches: Iterable[Batch]) -> float:
 
     Examples
     --------
+    >>> import torch
     >>> from pgm_expr.guides import VAEGuide
     >>> from pgm_expr.inference import ELBO, score
     >>> from pgm_expr.models import VAE

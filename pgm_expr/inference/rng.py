@@ -21,6 +21,7 @@ def seeded(seed: int) -> Iterator[None]:
 
     Examples
     --------
+    >>> import torch
     >>> with seeded(0):
     ...     first = torch.rand(3)
     >>> with seeded(0):

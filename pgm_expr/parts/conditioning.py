@@ -27,6 +27,7 @@ class OneHot(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> encode = OneHot(levels=3)
     >>> encode(torch.tensor([2, -1]), torch.ones(2, 1))
     tensor([[0., 0., 1.],
@@ -62,6 +63,7 @@ class Covariates(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> Covariates(conditions=2)(torch.tensor([[1.5, torch.nan]]), torch.ones(1, 1))
     tensor([[1.5000, 0.0000]])
     """
@@ -96,6 +98,7 @@ class Gated(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> c = torch.eye(2)[[0, 1, 0, 0, 1]]
     >>> Gated(inputs=3, conditions=2, hidden=8)(torch.randn(5, 3), c).shape
     torch.Size([5, 8])
@@ -127,6 +130,7 @@ class NormalByLabel(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> prior = NormalByLabel(labels=3, latent=2)
     >>> label = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]])  # the second cell is unlabelled
     >>> bool(prior(label).mean[0].allclose(prior.loc[2]))
@@ -169,6 +173,7 @@ class NormalByEffects(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> prior = NormalByEffects(features=4, latent=2)
     >>> unannotated = prior(torch.zeros(1, 4))
     >>> unannotated.mean.tolist(), unannotated.stddev.tolist()

@@ -25,6 +25,7 @@ class GeneSetDecoder(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> gene_sets = torch.tensor([[1.0, 1, 0, 0], [0, 1, 1, 0]])
     >>> decoder = GeneSetDecoder(gene_sets, unannotated=1)
     >>> decoder(torch.randn(7, 3)).shape
@@ -75,6 +76,7 @@ class GeneSetEvidence(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> part = GeneSetEvidence(hidden=8, belongs=torch.tensor([[1.0, 1, 0, 0], [0, 1, 1, 0]]))
     >>> part(torch.randn(7, 8), torch.ones(7, 4).log1p()).event_shape
     torch.Size([2])

@@ -25,6 +25,7 @@ class ClassHead(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> head = ClassHead(latent=2, labels=4)
     >>> head(torch.randn(3, 2)).probs[0].tolist()  # equal at the start
     [0.25, 0.25, 0.25, 0.25]
@@ -51,6 +52,7 @@ class ValueHead(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> target = ValueHead(latent=2)(torch.randn(3, 2))
     >>> target.batch_shape, target.event_shape
     (torch.Size([3]), torch.Size([1]))

@@ -29,6 +29,7 @@ class Lift(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> lift = Lift(latent=2, outputs=3, free=1)
     >>> lift(torch.randn(7, 2)).event_shape
     torch.Size([4])
@@ -72,6 +73,7 @@ def product(*normals: dist.TorchDistribution) -> dist.TorchDistribution:
 
     Examples
     --------
+    >>> import torch
     >>> wide = dist.Normal(torch.zeros(1), 1.0).to_event(1)
     >>> narrow = dist.Normal(torch.ones(1), 0.5).to_event(1)
     >>> product(wide, narrow).mean  # precisions 1 and 4

@@ -34,6 +34,7 @@ def centres(examples: Tensor, regimes: int) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> _ = torch.manual_seed(0)
     >>> rates = torch.tensor([[30.0, 5.0, 20.0, 45.0], [5.0, 30.0, 20.0, 45.0]])
     >>> counts = torch.poisson(rates.repeat_interleave(50, 0))

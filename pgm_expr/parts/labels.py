@@ -29,6 +29,7 @@ class Confusion(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> confusion = Confusion(labels=3, noise=0.1)
     >>> confusion(torch.tensor([0])).probs
     tensor([[0.9000, 0.0500, 0.0500]])

@@ -40,6 +40,7 @@ class NegativeBinomial(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> likelihood = NegativeBinomial(genes=4)
     >>> x = likelihood(torch.zeros(2, 4), torch.tensor([[100.0], [40.0]]))
     >>> x.mean.round()
@@ -75,6 +76,7 @@ class NegativeBinomialByBatch(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> likelihood = NegativeBinomialByBatch(genes=4, batches=2)
     >>> x = likelihood(torch.zeros(3, 4), torch.full((3, 1), 100.0), torch.tensor([0, 1, 1]))
     >>> x.batch_shape, x.event_shape
@@ -114,6 +116,7 @@ class NegativeBinomialByCell(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> x = NegativeBinomialByCell(genes=4)(torch.randn(3, 4), torch.full((3, 1), 100.0))
     >>> x.sample().shape
     torch.Size([3, 4])
@@ -157,6 +160,7 @@ class NegativeBinomialMixture(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> x = NegativeBinomialMixture(genes=4)(torch.zeros(1, 4), torch.full((1, 1), 100.0))
     >>> bool(x.mean.allclose(torch.full((1, 4), 25.0)))
     True
@@ -198,6 +202,7 @@ class ZeroInflatedNB(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> x = ZeroInflatedNB(genes=4)(torch.zeros(1, 4), torch.full((1, 1), 100.0))
     >>> bool((x.mean < 25).all())
     True
@@ -230,6 +235,7 @@ class PoissonCounts(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> x = PoissonCounts(genes=4)(torch.zeros(1, 4), torch.full((1, 1), 100.0))
     >>> x.variance.round()
     tensor([[25., 25., 25., 25.]])
@@ -259,6 +265,7 @@ class Detection(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> x = Detection(genes=4)(torch.zeros(1, 4), torch.full((1, 1), 4.0))
     >>> x.mean  # 1 - exp(-1)
     tensor([[0.6321, 0.6321, 0.6321, 0.6321]])
@@ -290,6 +297,7 @@ class DirichletMultinomial(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> x = DirichletMultinomial(genes=4)(torch.zeros(2, 4), torch.tensor([[100.0], [40.0]]))
     >>> x.sample().sum(-1)
     tensor([100.,  40.])

@@ -36,6 +36,7 @@ class Composition(_Link):
 
     Examples
     --------
+    >>> import torch
     >>> link = Composition(genes=4)
     >>> link(torch.zeros(1, 4), torch.tensor([[100.0]])).exp().round()
     tensor([[25., 25., 25., 25.]])
@@ -59,6 +60,7 @@ class Rate(_Link):
 
     Examples
     --------
+    >>> import torch
     >>> link = Rate(genes=4)
     >>> eta = torch.tensor([[2.0, 1.0, 1.0, 1.0]]).log()  # the first gene doubles
     >>> link(eta, torch.tensor([[100.0]])).exp().round()

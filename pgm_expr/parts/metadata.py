@@ -30,6 +30,7 @@ class Metadata(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> encode = Metadata(conditions=1, batches=2)
     >>> encode(torch.tensor([[0.5], [torch.nan]]), torch.tensor([1, -1]))
     tensor([[0.0000, 1.0000, 0.5000, 0.0000],

@@ -27,6 +27,7 @@ class DiagonalNormal(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> q = DiagonalNormal(hidden=8, latent=3)(torch.randn(5, 8))
     >>> q.batch_shape, q.event_shape
     (torch.Size([5]), torch.Size([3]))
@@ -59,6 +60,7 @@ class LowRankNormal(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> q = LowRankNormal(hidden=8, latent=3, rank=1)(torch.randn(5, 8))
     >>> q.covariance_matrix.shape
     torch.Size([5, 3, 3])
@@ -105,6 +107,7 @@ class FlowPosterior(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> q = FlowPosterior(hidden=8, latent=3)(torch.randn(5, 8))
     >>> z = q.rsample()
     >>> z.shape, q.log_prob(z).shape

@@ -120,6 +120,7 @@ class ConditionalMixture(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> ConditionalMixture(features=2, latent=3)(torch.eye(2)).sample().shape
     torch.Size([2, 3])
     """
@@ -159,6 +160,7 @@ class KindsOfNormals(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> KindsOfNormals(labels=4, latent=3)(torch.tensor([0, 3])).sample().shape
     torch.Size([2, 3])
     """

@@ -42,6 +42,7 @@ class RoundedGaussian(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> x = RoundedGaussian(genes=4)(torch.zeros(2, 4), torch.full((2, 1), 100.0))
     >>> x.log_prob(torch.full((2, 4), 25.0)).shape
     torch.Size([2])
@@ -82,6 +83,7 @@ class Gaussian(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> x = Gaussian(genes=4)(torch.zeros(2, 4), torch.ones(2, 1))
     >>> x.log_prob(torch.zeros(2, 4)).detach()  # -2 log(2 pi)
     tensor([-3.6758, -3.6758])
@@ -115,6 +117,7 @@ class GaussianMixture(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> x = GaussianMixture(genes=4, modes=2)(torch.zeros(2, 4), torch.ones(2, 1))
     >>> x.sample().shape
     torch.Size([2, 4])
@@ -157,6 +160,7 @@ class LowRankGaussianMixture(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> x = LowRankGaussianMixture(genes=4, factors=1)(torch.zeros(2, 4), torch.ones(2, 1))
     >>> x.sample().shape
     torch.Size([2, 4])
