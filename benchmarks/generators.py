@@ -32,14 +32,15 @@ from scipy import sparse
 
 import pgm_expr
 from pgm_expr import evaluation
-from pgm_expr.api.generate import draw_told, learn
-from pgm_expr.data import load_dataset, sweep
+from pgm_expr.data import load_dataset
+from pgm_expr.runs.table import prepare, sweep
 from pgm_expr.diffusion import ValueDiffusion
 from pgm_expr.diffusion.values import rounded
-from pgm_expr.evaluation.generated import Labelled, judge_generated
-from pgm_expr.evaluation.two_sample import two_sample
+from pgm_expr.evaluation.counts.generated import Labelled, judge_generated
+from pgm_expr.evaluation.counts.two_sample import two_sample
 from pgm_expr.inference import seeded
 from pgm_expr.tasks import conditions
+from pgm_expr.tasks.generate import draw_told, learn
 
 SHOWN = ["auc", "energy", "mmd", "correlation", "mean", "variance", "zero", "total_variance"]
 SHOWN += ["de", "f1", "nearest"]
@@ -49,7 +50,7 @@ LEAST = 100  # held-out cells of a label that is judged by itself
 def mixology():
     """sc_mixology in the 2,000 genes that vary most over the training cells of split 0."""
     adata = load_dataset("sc_mixology_celseq2_dropseq")
-    table = pgm_expr.api.prepare(
+    table = prepare(
         adata, pgm_expr.data.Columns(batch_key="protocol"), min_cells=3, n_top_genes=2000
     )
     return adata[:, table.cells.genes].copy()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -22,8 +22,8 @@ from .objective import Objective
 from .postmortem import postmortem
 from .progress import CHECKPOINT, Progress
 from .schedule import cyclical, warmup
+from .tracing import Batch
 
-Batch = Mapping[str, Tensor]
 NOISE_OF_VALIDATION = 1  # the same draws at every epoch: differences between epochs are paired
 LEAST = {"batch_size": 1, "patience": 1, "learning_rate": 1e-12}  # 0 elsewhere
 

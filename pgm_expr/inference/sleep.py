@@ -14,7 +14,7 @@ Le, Baydin and Wood, Inference Compilation, AISTATS 2017, https://arxiv.org/abs/
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import pyro
 import torch
@@ -23,9 +23,7 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from .noise import seeded
-from .tracing import log_prob, sample_sites, trace, within_cells
-
-Batch = Mapping[str, Tensor]
+from .tracing import Batch, log_prob, sample_sites, trace, within_cells
 
 
 def sleep(

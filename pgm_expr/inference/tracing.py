@@ -19,6 +19,7 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 from torch.distributions import Independent, kl_divergence
 
+Batch = Mapping[str, Tensor]  # a minibatch: its keys are argument names of model and guide
 CELLS = "cells"
 VALUES = -3  # dim of an enumerated site's values, left of particles and cells
 

@@ -11,11 +11,11 @@ import torch
 
 import pgm_expr
 from pgm_expr import simulate
-from pgm_expr.api.variants import Variant, variants
+from pgm_expr.comparison.grid import Variant, variants
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")
 
-comparing = sys.modules["pgm_expr.api.compare"]  # the package has a function of that name
+comparing = sys.modules["pgm_expr.comparison.fits"]  # the package has a function of that name
 QUICK = dict(epochs=3, draws=5, labels_key="type", hidden=8, latent=2, progress=False)
 
 

@@ -8,10 +8,11 @@ import torch
 from anndata import read_h5ad
 
 import pgm_expr
-from pgm_expr import cli, simulate
-from pgm_expr.api.generate import learn
+from pgm_expr import simulate
+from pgm_expr.cli import main as cli
 from pgm_expr.diffusion import LatentDiffusion
 from pgm_expr.tasks import GENERATORS
+from pgm_expr.tasks.generate import learn
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")
 STEPS = 60

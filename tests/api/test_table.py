@@ -8,8 +8,8 @@ import scipy.sparse as sp
 import torch
 
 from pgm_expr import simulate
-from pgm_expr.api.table import prepare, query, reread
 from pgm_expr.data import Columns, Encoding
+from pgm_expr.runs.table import prepare, query, reread
 
 COLUMNS = Columns(labels_key="type", batch_key="batch", unlabeled_category="type1")
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pgm_expr import evaluation, simulate
-from pgm_expr.api import prepare
-from pgm_expr.api.fit import fit_table
 from pgm_expr.data import Columns, sweep
+from pgm_expr.runs.fit import fit_table
+from pgm_expr.runs.table import prepare
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:posterior collapse")]
 
