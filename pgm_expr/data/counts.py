@@ -153,7 +153,7 @@ def take_log_values(adata: AnnData, layer: str | None = None) -> sp.csr_array:
 
 
 def kind_of(adata: AnnData, layer: str | None = None) -> str:
-    """Tell what kind of values a matrix of an AnnData holds.
+    """Kind of the values that a matrix of an AnnData holds.
 
     Parameters
     ----------

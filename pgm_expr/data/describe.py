@@ -1,4 +1,4 @@
-"""A page that says what an AnnData holds: its matrices and its columns of obs."""
+"""A summary of an AnnData: its matrices and its columns of obs."""
 
 from __future__ import annotations
 

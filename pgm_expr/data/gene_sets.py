@@ -1,4 +1,4 @@
-"""Gene sets: from a GMT file or a dict to the matrix of which modelled gene is in which set."""
+"""Gene sets: a GMT file or a dict as a membership matrix of sets and modelled genes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def read_gmt(path: str | Path) -> dict[str, list[str]]:
 def membership(
     sets: Sets | str | Path, genes: Sequence[str], minimum: int = MINIMUM
 ) -> tuple[list[str], np.ndarray]:
-    """Tell which gene belongs to which gene set.
+    """Membership of the modelled genes in gene sets.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def _lines(path: Path) -> list[str]:
         return path.read_bytes().decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}, line {line} is no text: {one_line(error)}. {GMT}") from error
+        raise ValueError(f"{path}, line {line} is not text: {one_line(error)}. {GMT}") from error
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {one_line(error)}. {GMT}") from error
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def detected(counts: sp.csr_array) -> np.ndarray:
-    """Tell which genes have a count in at least one cell.
+    """Genes with a count in at least one cell.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Files into AnnData by the readers of scanpy; what cannot be read is refused in one line."""
+"""Files and folders as AnnData, by the readers of scanpy; one-line errors otherwise."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def _reason_hdf5(path: Path, error: Exception) -> str:
     import h5py
 
     if not h5py.is_hdf5(path):
-        return f"it is not an HDF5 file, whatever its suffix says. {_AGAIN}"
+        return f"it is not an HDF5 file, despite its suffix. {_AGAIN}"
     if "truncated" in str(error):
         return f"the file is cut short. {_AGAIN}"
     try:
@@ -176,7 +176,7 @@ def _reason_foreign(groups: list[str], path: Path, error: Exception) -> str:
     if path.suffix == ".h5ad" and "matrix" in groups:
         return "it is a 10x file, not an AnnData one. Rename it to .h5."
     return (
-        f"it is no complete {kind} file: it holds {listing(groups)} ({one_line(error)}). "
+        f"it is not a complete {kind} file: it holds {listing(groups)} ({one_line(error)}). "
         f"Write it again with {'adata.write_h5ad' if kind == 'AnnData' else 'Cell Ranger'}."
     )
 

@@ -1,4 +1,4 @@
-"""What every kind of obs column says of itself."""
+"""The protocol of a kind of obs column."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ class Field(Protocol):
     def learn(
         cls, obs: pd.DataFrame, train: np.ndarray, *args: Any, **arguments: Any
     ) -> tuple[Self, ...]:
-        """Fields of those of `arguments` that are given; moments are over the cells `train`."""
+        """The fields that its arguments name; moments are over the cells `train`.
+
+        A kind has its own arguments here, by name: `*args, **arguments` stands for any.
+        """
         ...
 
     def encode(self, obs: pd.DataFrame) -> np.ndarray:
