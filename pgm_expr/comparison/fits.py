@@ -7,7 +7,7 @@ import multiprocessing
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Work:
                     "source": self.table.source,
                     "draws": self.draws,
                     "settings": dict(self.settings),
-                    "columns": asdict(self.table.encoding.columns),
+                    "columns": self.table.encoding.to_json(),
                     "gene_sets": self.table.gene_sets,
                     "stories": dict(hashes),
                 }

@@ -1,8 +1,5 @@
 """AnnData in, minibatches out: the only layer that knows AnnData."""
 
-from pgm_expr.data._compat import Columns as Columns
-from pgm_expr.data._compat import change as change
-from pgm_expr.data._compat import labelled as labelled
 from pgm_expr.data.batches import Cells, Minibatch, content_hash, epoch, sweep
 from pgm_expr.data.counts import (
     gene_names,

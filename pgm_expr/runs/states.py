@@ -102,17 +102,3 @@ class States:
 def _free(site: Mapping) -> Tensor:
     """A site's value without constraint, (N, D)."""
     return biject_to(site["fn"].support).inv(site["value"]).flatten(1)
-
-
-def conditions(encoded: Mapping[str, Tensor], sizes: Mapping[str, int]) -> Tensor | None:
-    """What a generator is told of each cell, (N, C): codes as indicators, the rest as it is.
-
-    An unlabelled cell has zeros in the place of its label. None where there are no columns.
-    """
-    parts = []
-    for key, plural in (("label", "labels"), ("batch", "batches")):
-        if key in encoded and plural in sizes:
-            codes = encoded[key].unsqueeze(-1)
-            parts.append((codes == torch.arange(sizes[plural], device=codes.device)).float())
-    parts += [encoded[key].float() for key in ("condition", "perturbation") if key in encoded]
-    return torch.cat(parts, -1) if parts else None

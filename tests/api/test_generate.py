@@ -113,7 +113,7 @@ def test_prior_is_the_storys_own(run):
     ("how", "words"),
     [
         (dict(by="difusion"), "diffusion"),
-        (dict(by="flow", guidance=2.0), "guidance means nothing to flow"),
+        (dict(by="flow", guidance=2.0), "flow has no option guidance"),
         (dict(condition={"type": "type9"}), "type9"),
         (dict(condition={"donor": "a"}), "donor"),
     ],
