@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import zoo
 from ..data import ARGUMENTS
-from ..inference.bars import tally
+from ..inference.progress import tally
 from ..runs.table import prepare
 from ..zoo import Story
 from .fits import Work, digest, results

@@ -9,7 +9,6 @@ within [-5, 5] and are the identity outside, which standardised states seldom re
 takes one pass of each map, a draw D.
 
 Durkan et al., Neural Spline Flows, NeurIPS 2019, https://arxiv.org/abs/1906.04032
-The maps are Zuko's, https://zuko.readthedocs.io
 """
 
 from __future__ import annotations
@@ -18,15 +17,9 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
-from ..nn import check_condition, learn_standardised
+from ..nn import check_condition, learn_standardised, spline_map
 from ..nn.learn import Draw
-
-_checks = Distribution._validate_args
-from zuko.flows import NSF  # noqa: E402  switches torch's checks of arguments off for everyone
-
-Distribution.set_default_validate_args(_checks)
 
 
 class SplineFlow(nn.Module):
@@ -44,8 +37,9 @@ class SplineFlow(nn.Module):
     ) -> None:
         super().__init__()
         self.size, self.conditions = size, conditions
-        network = {"hidden_features": layers * (hidden,), "activation": nn.SiLU}  # smooth
-        self.map = NSF(size, conditions, bins, transforms=transforms, **network).transform
+        self.map = spline_map(
+            size, conditions, transforms=transforms, hidden=hidden, layers=layers, bins=bins
+        )
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
 

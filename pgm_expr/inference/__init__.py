@@ -5,14 +5,15 @@ from .collapse import LatentUse, PosteriorCollapse, latent_use
 from .enumerated import Enum
 from .fit import Plan, fit, score
 from .importance import IWAE, Renyi
-from .noise import seeded
 from .objective import ELBO, MeanField, Objective, Trace
 from .postmortem import NONFINITE
-from .progress import CHECKPOINT
+from .resume import CHECKPOINT
+from .rng import seeded
 from .sleep import sleep
-from .tracing import call
+from .tracing import Batch, call
 
 __all__ = [
+    "Batch",
     "CHECKPOINT",
     "ELBO",
     "Enum",

@@ -21,8 +21,8 @@ from pyro.poutine import Trace
 from pyro.util import check_model_guide_match
 from torch import Tensor, nn
 
-from . import places
-from .places import Line
+from . import source_lines as places
+from .source_lines import Line
 from .tracing import (
     CELLS,
     NoClosedForm,

@@ -2,6 +2,7 @@
 
 from .condition import check_condition
 from .film import FiLMNetwork, TimeEmbedding
+from .invertible import affine_map, near_identity, spline_map
 from .layers import Linears, MLPs, SkipMLP, concat, features, mlp
 from .learn import learn, learn_standardised
 
@@ -11,10 +12,13 @@ __all__ = [
     "MLPs",
     "SkipMLP",
     "TimeEmbedding",
+    "affine_map",
     "check_condition",
     "concat",
     "features",
     "learn",
     "learn_standardised",
     "mlp",
+    "near_identity",
+    "spline_map",
 ]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import inference, predict, zoo
 from ..data import ARGUMENTS, epoch, sweep
 from ..inference import Plan
-from ..inference.bars import bar
+from ..inference.progress import bar
 from ..inference.threads import few_threads
 from ..zoo import Story
 from .assemble import assemble

@@ -13,7 +13,7 @@ from torch import Tensor
 from .. import zoo
 from ..data import sweep
 from ..inference import seeded
-from ..inference.bars import endless
+from ..inference.progress import endless
 from ..inference.threads import few_threads
 from ..predict import withheld
 from ..runs.fitted import SWEEP

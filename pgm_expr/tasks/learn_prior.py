@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .. import zoo
 from ..data import sweep
-from ..inference.bars import endless
+from ..inference.progress import endless
 from ..inference.threads import few_threads
 from ..inference.tracing import trace
 from ..nn import learn

@@ -98,7 +98,7 @@ def test_score_is_the_mean_over_cells_in_evaluation_mode(start, table, sizes):
     """Cells count, not batches; on the engine's own draws, and without dropout."""
     objective = start(kind=Trace)
     batches = [table.rows(rows) for rows in torch.arange(64).split(sizes)]
-    torch.manual_seed(engine.NOISE_OF_VALIDATION)
+    torch.manual_seed(engine.VALIDATION_SEED)
     bounds = torch.cat([objective.eval().per_cell(**batch) for batch in batches])
     assert score(objective.train(), batches) == pytest.approx(bounds.mean().item(), rel=1e-6)
     assert objective.training and objective.guide.training
