@@ -127,7 +127,7 @@ class _LogProb(torch.autograd.Function):
 
 
 def _small_and_large(x: Tensor, theta: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Flat positions of the positive counts: those in the table, if one is used, and the others."""
+    """Flat positions of positive counts: those in the table, if one is used, and the others."""
     where = sparse.positive(x)
     if sparse.everywhere(x) or theta.numel() * TABLE > 4 * len(where):
         return None, where

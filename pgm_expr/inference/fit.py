@@ -169,7 +169,8 @@ def fit(
     """
     for site in getattr(objective.model, "supervised", ()):
         objective.weight(site, plan.supervision)
-    objective.temper(plan.beta).free_bits(plan.free_bits).check(next(iter(batches(0))))
+    objective.temper(plan.beta).free_bits(plan.free_bits)
+    lint.check(objective, next(iter(batches(0))))
     optimizer = _optimizer(objective, plan)
     state, checkpoint = TrainingState(), folder and folder / CHECKPOINT
     if checkpoint and checkpoint.exists():
