@@ -69,7 +69,7 @@ class Half:
         )
 
 
-def check(objective: Objective, batch: Mapping[str, Tensor]) -> None:
+def check_story(objective: Objective, batch: Mapping[str, Tensor]) -> None:
     """Run guide, model and objective once, with Pyro's validation on.
 
     Raises ValueError that names file, line, half and site of what is wrong.

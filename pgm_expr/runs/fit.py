@@ -200,7 +200,7 @@ def train(
     """
     cells, split = run.training_cells(), run.training_table().split
     objective = run.objective(cells=len(split.train))
-    inference.check(objective.free_bits(plan.free_bits), cells.rows(split.train[:2]))
+    inference.check_story(objective.free_bits(plan.free_bits), cells.rows(split.train[:2]))
     if run.folder:
         run.folder.refuse_unless_free(run.notes, overwrite)
         run.folder.begin(run.notes, overwrite)
