@@ -18,7 +18,7 @@ from .criticism.criticize import CELLS, DRAWS, criticize
 from .criticism.evaluate import evaluate
 from .criticism.record import pictures, record
 from .criticism.sections import SECTIONS
-from .data import describe, load_dataset
+from .data import ARGUMENTS, describe, load_dataset
 from .data.write import check_out, write_h5ad
 from .inference import PosteriorCollapse, write_atomically
 from .runs.fit import fit as fit_story
@@ -31,6 +31,7 @@ from .zoo import OBJECTIVES, PARTS, REFUSED, STORIES, Story, story
 from .zoo import new as new_story
 
 __all__ = [
+    "ARGUMENTS",
     "CELLS",
     "DRAWS",
     "OBJECTIVES",
