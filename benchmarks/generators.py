@@ -32,13 +32,13 @@ from scipy import sparse
 
 import pgm_expr
 from pgm_expr import evaluation
-from pgm_expr.data import load_dataset
+from pgm_expr.data import load_dataset, sweep
 from pgm_expr.diffusion import ValueDiffusion
 from pgm_expr.diffusion.values import rounded
 from pgm_expr.evaluation.counts.generated import Labelled, judge_generated
 from pgm_expr.evaluation.counts.two_sample import two_sample
 from pgm_expr.inference import seeded
-from pgm_expr.runs.table import prepare, sweep
+from pgm_expr.runs.table import prepare
 from pgm_expr.tasks.generate import draw_given, train_generator
 
 SHOWN = ["auc", "energy", "mmd", "correlation", "mean", "variance", "zero", "total_variance"]

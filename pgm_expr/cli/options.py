@@ -30,7 +30,7 @@ Seed = Annotated[int, typer.Option(min=0, help="Of initial weights and noise.")]
 SplitSeed = Annotated[int, typer.Option(min=0, help="Of the split into train, validation, test.")]
 Epochs = Annotated[
     int | None,
-    typer.Option(min=0, help="At most this many; 0 trains nothing, for draws from the prior."),
+    typer.Option(min=0, help="At most this many; 0 for the untrained prior."),
 ]
 Overwrite = Annotated[bool, typer.Option(help="Replace what is in the folder.")]
 Number = Annotated[int, typer.Option("--n", min=1, help="Number of cells.")]

@@ -1,7 +1,10 @@
 """States of cells and back: what a generator learns is what the story decodes."""
 
 import math
+import warnings
 
+import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -9,6 +12,7 @@ import torch
 from torch import nn
 
 from pgm_expr import guides, models
+from pgm_expr.data import Encoding
 from pgm_expr.tasks import States
 
 N, G, D = 6, 8, 3
