@@ -25,7 +25,7 @@ import numpy as np
 import pgm_expr
 from pgm_expr import evaluation, inference, zoo
 from pgm_expr.data import sweep
-from pgm_expr.evaluation import sbc
+from pgm_expr.evaluation.guide import sbc
 from pgm_expr.simulate import simulate
 
 GENES = 100

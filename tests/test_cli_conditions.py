@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 import pgm_expr
-from pgm_expr import cli, simulate
+from pgm_expr import simulate
+from pgm_expr.cli import main as cli
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")  # a few epochs
 

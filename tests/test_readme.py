@@ -8,7 +8,8 @@ import pytest
 from typer.main import get_command
 
 import pgm_expr
-from pgm_expr import Run, cli, models, zoo
+from pgm_expr import Run, models, zoo
+from pgm_expr.cli import main as cli
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

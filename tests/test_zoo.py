@@ -20,6 +20,7 @@ from pgm_expr.inference import (
     Renyi,
     Trace,
     call,
+    check_story,
     load_tensors,
     save_tensors,
     sleep,
@@ -137,7 +138,7 @@ def test_every_story_has_a_row():
 @pytest.mark.parametrize("name, parts", CASES)
 def test_model_and_guide_match(name, parts):
     (model, guide), objective = built(name, **parts)
-    objective.check(minibatch())
+    check_story(objective, minibatch())
     signatures = [list(inspect.signature(half.forward).parameters) for half in (model, guide)]
     assert signatures[0] == signatures[1]
     assert not {id(p) for p in model.parameters()} & {id(p) for p in guide.parameters()}

@@ -6,14 +6,7 @@ from .guidance import guided, spread_by_weight
 from .kernels import Absorbing, Ordinal
 from .latent import LatentDiffusion
 from .noise import EDM, VE, Noise, VPCosine, VPLinear
-from .sample import (
-    ddim,
-    dpm_solver_pp_2m,
-    euler_maruyama,
-    heun,
-    log_prob,
-    probability_flow,
-)
+from .sample import ddim, dpm_solver_pp_2m, euler_maruyama, heun, log_prob, probability_flow
 from .values import ValueDiffusion, drawn, normalised, rounded
 
 __all__ = [

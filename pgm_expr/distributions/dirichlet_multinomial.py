@@ -114,7 +114,7 @@ def _positive_terms(x: Tensor, log_concentration: Tensor) -> Tensor:
     count = x.reshape(-1)[where].double()
     each = log_concentration.reshape(-1)[where].double().clamp(min=SMALLEST).exp()
     terms = log_rising(each, count) - torch.lgamma(count + 1)
-    rows = terms.new_zeros(x.shape[:-1].numel())
+    rows = terms.new_zeros(x.shape[:-1]).reshape(-1)
     return rows.index_add(0, where // x.shape[-1], terms).view(x.shape[:-1])
 
 

@@ -77,7 +77,8 @@ class NegativeBinomial(TorchDistribution):
         if self._validate_args:
             self._validate_sample(value)
         whole = torch.broadcast_tensors(value, self.log_mean, self.log_dispersion)
-        return _LogProb.apply(*whole, torch.is_grad_enabled())
+        gradient = torch.is_grad_enabled() or torch.jit.is_tracing()  # a traced graph serves both
+        return _LogProb.apply(*whole, gradient)
 
     @torch.no_grad()
     def sample(self, sample_shape: _size = torch.Size()) -> Tensor:  # noqa: B008
@@ -103,7 +104,9 @@ class _LogProb(torch.autograd.Function):
         small, large = _small_and_large(x, theta)
         logits = (log_mean - log_dispersion).contiguous()  # below it is written by position
         log_gain = softplus(logits, threshold=40)  # log(1 + m / theta)
-        added = _at_small(small, x, log_mean, log_dispersion, log_gain) if len(small) else ()
+        added = (
+            _at_small(small, x, log_mean, log_dispersion, log_gain) if small is not None else ()
+        )
         value = log_gain.mul_(-theta)  # in place: fresh memory costs more than arithmetic here
         dense = [value]
         if gradient:
@@ -111,7 +114,7 @@ class _LogProb(torch.autograd.Function):
             dense += [by_mean, value - by_mean]
         for whole, term in zip(dense, added, strict=False):
             whole.view(-1).index_add_(0, small, term)
-        if len(large):
+        if sparse.everywhere(x) or len(large):
             exact = _at_large(large, x, log_mean, log_dispersion)
             dense = [sparse.place(d, large, e, x) for d, e in zip(dense, exact, strict=False)]
         ctx.save_for_backward(*dense[1:])
@@ -124,11 +127,11 @@ class _LogProb(torch.autograd.Function):
         return None, grad * by_mean, grad * by_dispersion, None
 
 
-def _small_and_large(x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-    """Flat positions of the positive counts: those worth a table, and the others."""
+def _small_and_large(x: Tensor, theta: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Flat positions of positive counts: those in the table, if one is used, and the others."""
     where = sparse.positive(x)
     if sparse.everywhere(x) or theta.numel() * TABLE > 4 * len(where):
-        return where[:0], where
+        return None, where
     small = x.reshape(-1)[where] <= TABLE
     return where[small], where[~small]
 

@@ -1,29 +1,22 @@
 """Judging a fitted story: takes (model, guide, batches) or arrays, never a story by name."""
 
-from .baselines import Baseline, fit_baseline
-from .classifier import (
+from .bounds.baselines import Baseline, fit_baseline
+from .bounds.held_out import elbo, iwae, standard_error
+from .bounds.ranking import difference, rank, score, spread, uncertainty, zero_inflation
+from .counts.statistics import compare_counts, gene_statistics
+from .guide.refine import Refined, amortisation_gap
+from .judge import judge
+from .latent.classifier import (
     Classifier,
     calibration_error,
     excess_calibration_error,
     fit_classifier,
 )
-from .clusters import Clusters, agreement, find_clusters
-from .compare import difference, rank, score, spread, uncertainty, zero_inflation
-from .counts import compare_counts, gene_statistics
-from .disentanglement import cca, dci, mig
-from .expression import (
-    draw_posterior,
-    draw_prior,
-    draw_states,
-    normalized_expression,
-    predict,
-)
-from .heldout import elbo, iwae, standard_error, withheld
-from .judge import judge
-from .leakage import Leakage, leakage
-from .probes import pca, probe
-from .refine import Refined, amortisation_gap
-from .structure import Explained, Readability, explained, readability
+from .latent.clusters import Clusters, agreement, find_clusters
+from .latent.disentanglement import cca, dci, mig
+from .latent.leakage import Leakage, leakage
+from .latent.probes import pca, probe
+from .latent.structure import Explained, Readability, explained, readability
 
 __all__ = [
     "Baseline",
@@ -40,9 +33,6 @@ __all__ = [
     "compare_counts",
     "dci",
     "difference",
-    "draw_posterior",
-    "draw_prior",
-    "draw_states",
     "elbo",
     "excess_calibration_error",
     "explained",
@@ -54,9 +44,7 @@ __all__ = [
     "judge",
     "leakage",
     "mig",
-    "normalized_expression",
     "pca",
-    "predict",
     "probe",
     "rank",
     "readability",
@@ -64,6 +52,5 @@ __all__ = [
     "spread",
     "standard_error",
     "uncertainty",
-    "withheld",
     "zero_inflation",
 ]

@@ -5,6 +5,7 @@ from .collapse import LatentUse, PosteriorCollapse, latent_use
 from .enumerated import Enum
 from .fit import Plan, fit, score
 from .importance import IWAE, Renyi
+from .lint import check_story
 from .objective import ELBO, MeanField, Objective, Trace
 from .postmortem import NONFINITE
 from .resume import CHECKPOINT
@@ -27,6 +28,7 @@ __all__ = [
     "Renyi",
     "Trace",
     "call",
+    "check_story",
     "fit",
     "latent_use",
     "load_tensors",

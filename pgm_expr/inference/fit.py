@@ -19,6 +19,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
+from .lint import check_story
 from .objective import Objective
 from .postmortem import postmortem
 from .resume import CHECKPOINT, TrainingState
@@ -169,7 +170,8 @@ def fit(
     """
     for site in getattr(objective.model, "supervised", ()):
         objective.weight(site, plan.supervision)
-    objective.temper(plan.beta).free_bits(plan.free_bits).check(next(iter(batches(0))))
+    objective.temper(plan.beta).free_bits(plan.free_bits)
+    check_story(objective, next(iter(batches(0))))
     optimizer = _optimizer(objective, plan)
     state, checkpoint = TrainingState(), folder and folder / CHECKPOINT
     if checkpoint and checkpoint.exists():

@@ -25,7 +25,7 @@ import torch
 from pyro.poutine import Trace as PyroTrace
 from torch import Tensor, nn
 
-from . import lint, tracing
+from . import tracing
 from .tracing import (
     Batch,
     NoClosedForm,
@@ -233,21 +233,6 @@ class Objective(nn.Module):
     def traces(self, batch: Batch) -> tuple[PyroTrace, PyroTrace]:
         """The guide's trace and the model's, replayed at the guide's draws."""
         return tracing.traces(self.model, self.guide, batch, self.particles)
-
-    def check(self, batch: Batch) -> None:
-        """Run once with Pyro's validation on: supports, plates, shapes and names, see `lint`.
-
-        Parameters
-        ----------
-        batch
-            A minibatch.
-
-        Raises
-        ------
-        ValueError
-            Names file, line, half of the pair and site of what is wrong.
-        """
-        lint.check(self, batch)
 
 
 class Trace(Objective):

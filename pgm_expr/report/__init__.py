@@ -5,11 +5,8 @@ from .criticism import criticism_page
 from .html import write_html
 from .pages import fit_page, metrics_page, prediction_line, zoo_page
 from .pictures import latent_picture, training_picture
-from .progress import bar, endless, tally
 
 __all__ = [
-    "bar",
-    "endless",
     "comparison_page",
     "comparison_picture",
     "criticism_page",
@@ -17,7 +14,6 @@ __all__ = [
     "latent_picture",
     "metrics_page",
     "prediction_line",
-    "tally",
     "training_picture",
     "write_html",
     "zoo_page",

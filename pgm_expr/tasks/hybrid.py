@@ -39,7 +39,7 @@ from torch import Tensor
 
 from ..flow import SplineFlow
 from ..inference import Plan, seeded, tracing
-from .generators import Generator
+from ..runs.generators import Generator
 from .offset import Offset, OffsetGuide, train
 from .predictors import CrossFitted, cross_fit
 

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 import pgm_expr
-from pgm_expr import cli, report, simulate
-from pgm_expr.api import SECTIONS, Run, criticize
-from pgm_expr.api.folder import LATENT
+from pgm_expr import report, simulate
+from pgm_expr.api import Run
+from pgm_expr.cli import main as cli
+from pgm_expr.criticism.criticize import SECTIONS, criticize
 from pgm_expr.report.words import BAD, DOUBTFUL, GOOD, headline, verdict
+from pgm_expr.runs.folder import LATENT
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")
 
@@ -51,7 +53,7 @@ def printed(folder):
     asked = "criticize", folder / "run", "--draws", 200, "--json", folder / "figures.json"
     with contextlib.redirect_stdout(io.StringIO()) as said, pytest.MonkeyPatch.context() as patch:
         patch.setattr(warnings, "showwarning", warnings.showwarning)
-        patch.setattr("pgm_expr.api.sections.guide.NUTS_DRAWS", 60)
+        patch.setattr("pgm_expr.criticism.guide.NUTS_DRAWS", 60)
         with pytest.raises(SystemExit) as stop:
             cli.main([str(each) for each in asked])
     assert not stop.value.code

@@ -86,7 +86,7 @@ def test_embed_takes_genes_in_any_order(run, adata):
 
 def test_embed_does_not_mind_the_batches_of_cells(run, adata, monkeypatch):
     latent = run.embed(adata)
-    monkeypatch.setattr("pgm_expr.api.run.SWEEP", 7)
+    monkeypatch.setattr("pgm_expr.runs.fitted.SWEEP", 7)
     assert np.allclose(run.embed(adata), latent, atol=1e-6)
     assert np.allclose(run.embed(adata[:1].copy()), latent[:1], atol=1e-6)
 

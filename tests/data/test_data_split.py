@@ -8,17 +8,24 @@ import pytest
 
 from pgm_expr.data import grouped_split, random_split
 
+SIZES = {12: (9, 1, 2), 31: (23, 2, 6), 700: (504, 56, 140), 2638: (1900, 211, 527)}  # by hand
 
-@pytest.mark.parametrize("n", [12, 31, 700, 2638])
-def test_random_split_is_the_formula(n):
+
+@pytest.mark.parametrize("n", SIZES)
+def test_random_split_has_a_fifth_and_a_tenth_of_the_rest(n):
     split = random_split(n, seed=3)
-    order = np.random.default_rng(3).permutation(n)
-    np.testing.assert_array_equal(split.test, order[: int(0.2 * n)])
-    rest = order[int(0.2 * n) :]
-    np.testing.assert_array_equal(split.validation, rest[len(rest) - len(rest) // 10 :])
-    np.testing.assert_array_equal(split.train, rest[: len(rest) - len(rest) // 10])
-    np.testing.assert_array_equal(split.development, rest)
-    assert min(map(len, (split.train, split.validation, split.test))) > 0
+    parts = split.train, split.validation, split.test
+    assert tuple(map(len, parts)) == SIZES[n]
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(n))
+    np.testing.assert_array_equal(split.development, np.concatenate(parts[:2]))
+
+
+def test_random_split_is_the_one_that_others_can_draw():
+    """`numpy.random.default_rng(3).permutation(12)` begins with 11 and 7, as numpy has it."""
+    split = random_split(12, seed=3)
+    assert split.test.tolist() == [11, 7]
+    assert split.train.tolist() == [2, 10, 0, 1, 4, 6, 9, 5, 3]
+    assert split.validation.tolist() == [8]
 
 
 def test_random_split_depends_on_the_seed():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from pgm_expr.evaluation.counts import compare_counts, gene_statistics
+from pgm_expr.evaluation.counts.statistics import compare_counts, gene_statistics
 
 KEYS = (
     "mean_slope",

@@ -8,7 +8,12 @@ import torch
 from scipy import stats
 from torch import nn
 
-from pgm_expr.evaluation.differential import FoldChange, fold_change, kept, posterior_fold_change
+from pgm_expr.evaluation.effects.differential import (
+    FoldChange,
+    fold_change,
+    kept,
+    posterior_fold_change,
+)
 
 GENES, CELLS = 200, 3000
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from pgm_expr.evaluation import draw_posterior, draw_prior, normalized_expression
 from pgm_expr.guides import VAEGuide
 from pgm_expr.models import VAE
 from pgm_expr.parts import PoissonCounts, ZeroInflatedNB
+from pgm_expr.predict import draw_posterior, draw_prior, normalized_expression
 
 GENES, LATENT, CELLS = 8, 2, 4000
 

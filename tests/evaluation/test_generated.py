@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from pgm_expr.evaluation.generated import Labelled, judge_generated
+from pgm_expr.evaluation.counts.generated import Labelled, judge_generated
 from pgm_expr.simulate import simulate
 
 N = 300

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pgm_expr.evaluation.guide_health import (
+from pgm_expr.evaluation.guide.health import (
     Weights,
     guide_health,
     log_weights,
@@ -51,7 +51,7 @@ def test_the_exact_posterior_leaves_nothing(ppca, stories):
 def test_a_site_that_cells_share_is_one_draw_for_all(shared, stories, monkeypatch):
     """Given it, q(z | x, mu) is exact: weights of a cell are all log p(x | mu), in any chunks."""
     monkeypatch.setattr(
-        import_module("pgm_expr.evaluation.guide_health"), "ENTRIES", 7 * shared.x.numel()
+        import_module("pgm_expr.evaluation.guide.health"), "ENTRIES", 7 * shared.x.numel()
     )
     guide = stories.SharedMeanGuide(shared.model, shared.x)
     halves = [{k: v[at] for k, v in shared.batch.items()} for at in (slice(4), slice(4, 10))]

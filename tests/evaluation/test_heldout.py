@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pgm_expr.evaluation import elbo, heldout, iwae, standard_error, withheld
+from pgm_expr.evaluation import elbo, iwae, standard_error
+from pgm_expr.evaluation.bounds import held_out as heldout
 from pgm_expr.inference import IWAE, Trace
+from pgm_expr.predict import withheld
 
 REPEATS = 50
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pgm_expr.evaluation import leakage
-from pgm_expr.evaluation.readers import linear, neighbours
+from pgm_expr.evaluation.latent.fitted_probes import linear, neighbours
 
 
 def states(seed, shift=0.0, cells=400):

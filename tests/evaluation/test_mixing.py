@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from pgm_expr.evaluation.mixing import mixing
+from pgm_expr.evaluation.latent.mixing import mixing
 
 
 def states(seed, shift=0.0, confounded=False, cells=200):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial import distance
 
-from pgm_expr.evaluation.novelty import mahalanobis, neighbour_distance
+from pgm_expr.evaluation.latent.novelty import mahalanobis, neighbour_distance
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pyro import distributions as dist
 from scipy import stats
 
 from pgm_expr.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
-from pgm_expr.evaluation.pit import by_bin, passes, predictions, shares
+from pgm_expr.evaluation.counts.pit import by_bin, passes, predictions, shares
 
 CELLS, GENES = 400, 60
 MEANS = torch.logspace(-1.5, 1.5, GENES)

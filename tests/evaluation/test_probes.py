@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from pgm_expr.evaluation.probes import pca, probe
+from pgm_expr.evaluation.latent.probes import pca, probe
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
 

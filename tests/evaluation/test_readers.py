@@ -5,7 +5,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 
 from pgm_expr.evaluation import leakage
-from pgm_expr.evaluation.readers import linear, neighbours, neighbours_mean, ridge
+from pgm_expr.evaluation.latent.fitted_probes import linear, neighbours, neighbours_mean, ridge
 
 
 @pytest.fixture

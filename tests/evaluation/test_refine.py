@@ -10,7 +10,8 @@ from torch import nn
 from torch.distributions import MultivariateNormal, NegativeBinomial
 from torch.distributions.transforms import AffineTransform
 
-from pgm_expr.evaluation import amortisation_gap, refine
+from pgm_expr.evaluation import amortisation_gap
+from pgm_expr.evaluation.guide import refine
 
 PRECISE = dict(particles=16, draws=1000)  # standard error of a cell's bound: about .013 nats
 

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from pgm_expr.evaluation.sbc import JOINT, LEVELS, sbc
+from pgm_expr.evaluation.guide.sbc import JOINT, LEVELS, sbc
 
 
 def contexts(cells, genes=6):
@@ -56,7 +56,7 @@ def found_latent(ppca):
 
 def test_the_exact_posterior_is_flagged_as_often_as_stated(ppca, stories, genes, monkeypatch):
     """Of 200 replications at alpha = .2, which is a union bound: fails once in 10,000."""
-    from pgm_expr.evaluation import sbc as module
+    from pgm_expr.evaluation.guide import sbc as module
 
     flags = 0
     for seed in range(200):

@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn.linear_model import LinearRegression
 
 from pgm_expr.evaluation import explained, readability
-from pgm_expr.evaluation.readers import neighbours_mean, ridge
+from pgm_expr.evaluation.latent.fitted_probes import neighbours_mean, ridge
 
 PROBES = pytest.mark.parametrize("probe", [ridge, neighbours_mean])
 

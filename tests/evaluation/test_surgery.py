@@ -6,7 +6,7 @@ from importlib import import_module
 import pytest
 import torch
 
-from pgm_expr.evaluation.surgery import surgery
+from pgm_expr.evaluation.guide.surgery import surgery
 from pgm_expr.guides import VAEGuide
 from pgm_expr.models import VAE
 from pgm_expr.parts import FlowPosterior, LowRankNormal
@@ -58,7 +58,7 @@ def test_any_posterior_will_do_in_any_chunks(posterior, monkeypatch):
     found = surgery(model, guide, batches, draws=2)["z"]
     assert found.kl == pytest.approx(found.information + found.aggregate, abs=1e-5)
     assert 0 <= found.information <= math.log(30)
-    monkeypatch.setattr(import_module("pgm_expr.evaluation.surgery"), "PAIRS", 50)
+    monkeypatch.setattr(import_module("pgm_expr.evaluation.guide.surgery"), "PAIRS", 50)
     assert surgery(model, guide, batches, draws=2)["z"] == pytest.approx(found, abs=1e-4)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pgm_expr.evaluation.thinning import halves
+from pgm_expr.evaluation.counts.thinning import halves
 
 MEANS = torch.tensor([0.5, 2.0, 80.0])
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pgm_expr.evaluation.two_sample import markers_on, two_sample
+from pgm_expr.evaluation.counts.two_sample import markers_on, two_sample
 
 GENES = 60
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy import stats
 
-from pgm_expr.evaluation.expression import draw_prior
-from pgm_expr.evaluation.typicality import typicality
+from pgm_expr.evaluation.counts.typicality import typicality
 from pgm_expr.guides import VAEGuide
 from pgm_expr.models import VAE
+from pgm_expr.predict import draw_prior
 
 GENES = 60
 

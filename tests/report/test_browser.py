@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 import pgm_expr
 from pgm_expr import report
-from pgm_expr.api import SECTIONS
+from pgm_expr.criticism.criticize import SECTIONS
 from pgm_expr.report.words import headline, verdict
 from pgm_expr.simulate import simulate
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import pgm_expr
-from pgm_expr import cli, simulate, zoo
+from pgm_expr import simulate, zoo
+from pgm_expr.cli import main as cli
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")  # of two epochs
 
