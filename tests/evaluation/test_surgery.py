@@ -15,7 +15,7 @@ GRID = torch.linspace(-12.0, 12.0, 8001, dtype=torch.float64)
 
 
 def integrals(log_q):
-    """I(n; z) and KL(q(z) || p(z)) of posteriors (T, N) on the grid, for a standard normal prior."""
+    """I(n; z) and KL(q(z) || N(0, 1)) of posteriors (T, N) on the grid."""
     step = GRID[1] - GRID[0]
     mixed = log_q.logsumexp(1) - math.log(log_q.shape[1])  # (T,)
     information = (log_q.exp() * (log_q - mixed[:, None])).sum(0).mean() * step
