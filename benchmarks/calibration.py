@@ -24,7 +24,7 @@ import pgm_expr
 from pgm_expr import evaluation
 from pgm_expr.data import sweep
 from pgm_expr.distributions import NegativeBinomial
-from pgm_expr.evaluation.counts.statistics import pit, thinning
+from pgm_expr.evaluation.counts import pit, thinning
 from pgm_expr.evaluation.guide.refine import refined_guide
 
 WAYS = {  # options of the fit, by way

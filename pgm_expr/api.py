@@ -11,24 +11,24 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec
 
-from .api import tasks
-from .api.comparison.compare import compare
-from .api.comparison.table import Comparison
-from .api.criticism.criticize import CELLS, DRAWS, criticize
-from .api.criticism.evaluate import evaluate
-from .api.criticism.record import pictures, record
-from .api.criticism.sections import SECTIONS
-from .api.data import ARGUMENTS, describe, load_dataset
-from .api.data.write import check_out, write_h5ad
-from .api.inference import PosteriorCollapse, write_atomically
-from .api.runs.fit import fit as fit_story
-from .api.runs.fitted import Fitted
-from .api.runs.folder import RunFolder
-from .api.runs.load import load as load_run
-from .api.tasks.learn_prior import STEPS as PRIOR_STEPS
-from .api.tasks.sleep import STEPS as SLEEP_STEPS
-from .api.zoo import OBJECTIVES, PARTS, REFUSED, STORIES, Story, story
-from .api.zoo import new as new_story
+from . import tasks
+from .comparison.compare import compare
+from .comparison.table import Comparison
+from .criticism.criticize import CELLS, DRAWS, criticize
+from .criticism.evaluate import evaluate
+from .criticism.record import pictures, record
+from .criticism.sections import SECTIONS
+from .data import ARGUMENTS, describe, load_dataset
+from .data.write import check_out, write_h5ad
+from .inference import PosteriorCollapse, write_atomically
+from .runs.fit import fit as fit_story
+from .runs.fitted import Fitted
+from .runs.folder import RunFolder
+from .runs.load import load as load_run
+from .tasks.learn_prior import STEPS as PRIOR_STEPS
+from .tasks.sleep import STEPS as SLEEP_STEPS
+from .zoo import OBJECTIVES, PARTS, REFUSED, STORIES, Story, story
+from .zoo import new as new_story
 
 __all__ = [
     "ARGUMENTS",

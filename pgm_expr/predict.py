@@ -11,8 +11,8 @@ from pyro.distributions import TorchDistribution
 from pyro.poutine import Trace
 from torch import Tensor, nn
 
-from .evaluation.inference import call, seeded
-from .evaluation.inference.tracing import Batch, sample_sites, within_cells
+from .inference import call, seeded
+from .inference.tracing import Batch, sample_sites, within_cells
 
 SEED = 20_240_501  # the noise of every evaluation: the same for all runs
 

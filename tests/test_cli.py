@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 from pgm_expr import simulate
-from pgm_expr.cli.main import main as cli
+from pgm_expr.cli import main as cli
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")  # 25 epochs are few
 

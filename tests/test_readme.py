@@ -9,7 +9,7 @@ from typer.main import get_command
 
 import pgm_expr
 from pgm_expr import Run, models, zoo
-from pgm_expr.cli.main import main as cli
+from pgm_expr.cli import main as cli
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

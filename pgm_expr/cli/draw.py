@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import api
-from ..options import (
+from .options import (
     Conditions,
     Device,
     H5adOut,

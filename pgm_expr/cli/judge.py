@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from .. import api, report
-from ..options import Device, JsonOut, OtherData, RunPath, StoryFile, check_json, out
+from .options import Device, JsonOut, OtherData, RunPath, StoryFile, check_json, out
 
 app = typer.Typer()
 

@@ -9,8 +9,9 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from .. import api, decide, draw, fit, judge
-from ..options import in_options
+from .. import api
+from . import decide, draw, fit, judge
+from .options import in_options
 
 app = typer.Typer(
     add_completion=False,

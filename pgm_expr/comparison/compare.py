@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import zoo
-from ..api.fits import Work, digest, results
-from ..api.grid import Variant, check_settings, variants
 from ..data import ARGUMENTS
 from ..inference.progress import tally
-from ..runs.table import Comparison, prepare, tabulate
+from ..runs.table import prepare
 from ..zoo import Story
+from .fits import Work, digest, results
+from .grid import Variant, check_settings, variants
+from .table import Comparison, tabulate
 
 if TYPE_CHECKING:
     from anndata import AnnData

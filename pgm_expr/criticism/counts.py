@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..api import evaluation
-from ..api.evaluation.counts import pit, ppc, thinning, two_sample
-from ..api.sections.held_out import HeldOut, mean, plain
-from ..tasks.predict import predict
+from .. import evaluation
+from ..evaluation.counts import pit, ppc, thinning, two_sample
+from ..predict import predict
+from .held_out import HeldOut, mean, plain
 
 
 def predictive(on: HeldOut) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import zoo
-from ..api.held_out import HeldOut
 from ..inference import seeded
 from ..inference.progress import tally
 from ..runs.fitted import Fitted
 from ..runs.folder import CRITICISM
+from .held_out import HeldOut
 from .sections import SECTIONS
 
 if TYPE_CHECKING:

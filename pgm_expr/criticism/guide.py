@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..api import evaluation, zoo
-from ..api.evaluation.guide import health as guide_health
-from ..api.evaluation.guide import nuts, refine, sbc, surgery
-from ..api.sections.held_out import HeldOut, mean
+from .. import evaluation, zoo
+from ..evaluation.guide import health as guide_health
+from ..evaluation.guide import nuts, refine, sbc, surgery
+from .held_out import HeldOut, mean
 
 FEW = 100  # cells whose posteriors are refined one by one
 NUTS = 4  # cells whose posteriors are sampled

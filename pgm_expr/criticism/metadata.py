@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..api.sections.held_out import HeldOut
+from .held_out import HeldOut
 
 Column = tuple[np.ndarray, np.ndarray]  # of the cells of the fit, of those held out
 

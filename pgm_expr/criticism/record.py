@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import report
-from ..api.criticize import CELLS, DRAWS, criticize
 from ..runs.fitted import Fitted
 from ..runs.folder import CRITICISM, LATENT, METRICS
+from .criticize import CELLS, DRAWS, criticize
 from .evaluate import evaluate
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..api.counts import calibration, markers, predictive, told_apart
-from ..api.guide import calibrated, health, heldout, referred
-from ..api.held_out import HeldOut
-from ..api.states import kept_differences, novel, typical
-from ..api.structure import explained, mixed, structure
+from .counts import calibration, markers, predictive, told_apart
+from .guide import calibrated, health, heldout, referred
+from .held_out import HeldOut
+from .states import kept_differences, novel, typical
+from .structure import explained, mixed, structure
 
 SECTIONS: Mapping[str, Callable[[HeldOut], Any]] = {
     "heldout": heldout,

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..api.evaluation.counts import typicality as unusual
-from ..api.evaluation.effects import differential
-from ..api.evaluation.latent import novelty
-from ..api.sections.held_out import HeldOut, plain
+from ..evaluation.counts import typicality as unusual
+from ..evaluation.effects import differential
+from ..evaluation.latent import novelty
+from .held_out import HeldOut, plain
 
 WORST = 10
 

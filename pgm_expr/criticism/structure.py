@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..api import evaluation
-from ..api.evaluation.latent import fitted_probes as readers
-from ..api.evaluation.latent.mixing import mixing
-from ..api.sections.held_out import HeldOut
+from .. import evaluation
+from ..evaluation.latent import fitted_probes as readers
+from ..evaluation.latent.mixing import mixing
+from .held_out import HeldOut
 from .metadata import Column, metadata
 
 LEVELS = {"linear": readers.linear, "k-NN": readers.neighbours}

@@ -1,7 +1,13 @@
 """AnnData in, minibatches out: the only layer that knows AnnData."""
 
 from pgm_expr.data.batches import Cells, Minibatch, content_hash, epoch, sweep
-from pgm_expr.data.counts import gene_names, kind_of, take_counts, take_log_values, take_values
+from pgm_expr.data.counts import (
+    gene_names,
+    kind_of,
+    take_counts,
+    take_log_values,
+    take_values,
+)
 from pgm_expr.data.datasets import dataset_names, load_dataset
 from pgm_expr.data.describe import Description, describe
 from pgm_expr.data.fields import (

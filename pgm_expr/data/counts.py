@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from pgm_expr.data.matrix import gene_names, layer_names, matrix_of, place, summarise, to_csr
+from pgm_expr.data.matrix import (
+    gene_names,
+    layer_names,
+    matrix_of,
+    place,
+    summarise,
+    to_csr,
+)
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,11 +13,11 @@ from ..inference import Plan
 from ..inference.progress import bar
 from ..inference.threads import few_threads
 from ..zoo import Story
-from ..api.assemble import assemble
-from ..api.fitted import SWEEP, Fitted
+from .assemble import assemble
+from .fitted import SWEEP, Fitted
 from .folder import RunFolder
-from ..api.formats import FORMAT
-from ..api.simulated_covariates import population
+from .formats import FORMAT
+from .simulated_covariates import population
 from .table import Table, prepare
 
 if TYPE_CHECKING:

@@ -15,10 +15,18 @@ from torch import Tensor, nn
 
 from .. import predict, zoo
 from ..data import Cells, Encoding, content_hash, sweep
-from ..inference import CHECKPOINT, LatentUse, Objective, PosteriorCollapse, latent_use, save_tensors, seeded
+from ..inference import (
+    CHECKPOINT,
+    LatentUse,
+    Objective,
+    PosteriorCollapse,
+    latent_use,
+    save_tensors,
+    seeded,
+)
 from ..zoo import Story
 from .folder import METRICS, MODEL, STORY, RunFolder, generator_file
-from ..api.generators import Learnt
+from .generators import Learnt
 from .table import Table, query, reread
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from .. import zoo
 from ..inference import load_tensors
 from ..zoo import Story
-from ..api.assemble import assemble
-from ..api.fitted import Fitted
+from .assemble import assemble
+from .fitted import Fitted
 from .folder import METRICS, MODEL, STORY, RunFolder, generator_file
-from ..api.formats import check_format
-from ..api.generators import GENERATORS, Learnt, under
+from .formats import check_format
+from .generators import GENERATORS, Learnt, under
 
 
 def load(

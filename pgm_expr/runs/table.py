@@ -11,7 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import Cells, Donor, Encoding, Label, Split, align, choose_genes, content_hash, gene_names, grouped_split, learn_fields, load_dataset, membership, random_split, take_counts, take_log_values
+from ..data import (
+    Cells,
+    Donor,
+    Encoding,
+    Label,
+    Split,
+    align,
+    choose_genes,
+    content_hash,
+    gene_names,
+    grouped_split,
+    learn_fields,
+    load_dataset,
+    membership,
+    random_split,
+    take_counts,
+    take_log_values,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..evaluation import inference_data
+from ..evaluation.counts import thinning
 from ..evaluation.counts.loo_pit import left_out
-from ..evaluation.counts.statistics import thinning
 from ..predict import predict
 from ..runs.subset import held_out_and_known
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from .. import zoo
-from ..api.sample import sample
 from ..data import sweep
 from ..inference import seeded
 from ..inference.progress import endless
@@ -21,6 +20,7 @@ from ..runs.fitted import SWEEP
 from ..runs.generators import GENERATORS, Learnt
 from ..runs.simulated_covariates import as_cells, draw_covariates
 from ..runs.states import States
+from .sample import sample
 
 if TYPE_CHECKING:
     from anndata import AnnData

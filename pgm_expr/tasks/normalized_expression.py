@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..api.conditions import check_expressed
+from .conditions import check_expressed
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -14,7 +14,7 @@ import pytest
 import pgm_expr
 from pgm_expr import report, simulate
 from pgm_expr.api import Run
-from pgm_expr.cli.main import main as cli
+from pgm_expr.cli import main as cli
 from pgm_expr.criticism.criticize import SECTIONS, criticize
 from pgm_expr.report.words import BAD, DOUBTFUL, GOOD, headline, verdict
 from pgm_expr.runs.folder import LATENT

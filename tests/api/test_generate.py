@@ -9,7 +9,7 @@ from anndata import read_h5ad
 
 import pgm_expr
 from pgm_expr import simulate
-from pgm_expr.cli.main import main as cli
+from pgm_expr.cli import main as cli
 from pgm_expr.diffusion import LatentDiffusion
 from pgm_expr.tasks import GENERATORS
 from pgm_expr.tasks.generate import train_generator

@@ -7,7 +7,7 @@ import torch
 
 import pgm_expr
 from pgm_expr import simulate
-from pgm_expr.cli.main import main as cli
+from pgm_expr.cli import main as cli
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")
 

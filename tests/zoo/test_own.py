@@ -13,7 +13,7 @@ import torch
 
 import pgm_expr
 from pgm_expr import simulate, zoo
-from pgm_expr.cli.main import main as cli
+from pgm_expr.cli import main as cli
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")  # of two epochs
 

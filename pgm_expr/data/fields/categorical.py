@@ -9,7 +9,13 @@ import numpy as np
 import pandas as pd
 
 from pgm_expr.data.fields.field import Field
-from pgm_expr.data.fields.levels import level_code, names_of, one_hot, repeated_levels, seen_codes
+from pgm_expr.data.fields.levels import (
+    level_code,
+    names_of,
+    one_hot,
+    repeated_levels,
+    seen_codes,
+)
 
 
 @dataclass(frozen=True)

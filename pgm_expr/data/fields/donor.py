@@ -8,7 +8,12 @@ import numpy as np
 import pandas as pd
 
 from pgm_expr.data.fields.field import Field
-from pgm_expr.data.fields.levels import check_key, codes_of, levels_of, refuse_missing
+from pgm_expr.data.fields.levels import (
+    check_key,
+    codes_of,
+    levels_of,
+    refuse_missing,
+)
 from pgm_expr.data.messages import listing, near
 
 

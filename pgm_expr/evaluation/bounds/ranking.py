@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from ...inference import ELBO, latent_use, seeded
-from ...latent.probes import probe
 from ...predict import SEED, draw_posterior, withheld
-from ..held_out import elbo, iwae, standard_error
+from ..latent.probes import probe
+from .held_out import elbo, iwae, standard_error
 
 Batches = Callable[[], Iterable[Mapping[str, Tensor]]]
 Scores = Mapping[str, Tensor]  # of one fit, by name, (N,) each

@@ -25,11 +25,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from ...effects.differential import fold_change
-from ...latent.probes import log_normalise, pca, probe
 from ...predict import SEED
-from ..statistics import gene_statistics
+from ..effects.differential import fold_change
+from ..latent.probes import log_normalise, pca, probe
 from .ppc import gene_correlations
+from .statistics import gene_statistics
 from .two_sample import two_sample
 
 LEAST = 50  # counts of a gene that is looked at

@@ -25,8 +25,8 @@ import torch
 from torch import nn
 
 from ...inference import seeded
-from ...inference_data import arviz, check_size, given_shared
 from ...predict import SEED, Batch
+from ..inference_data import arviz, check_size, given_shared
 from .pit import Predict
 
 Arguments = dict[str, np.ndarray]  # y (N, G), y_hat and log_weights (N, G, S + 1)

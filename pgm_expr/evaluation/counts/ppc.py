@@ -31,7 +31,7 @@ from torch import Tensor
 
 from ...inference import seeded
 from ...predict import SEED
-from ..statistics import gene_statistics
+from .statistics import gene_statistics
 
 BY_GENE = ("mean", "variance", "zero rate", "dispersion", "tail", "bimodality")
 LOG = ("mean", "variance", "dispersion", "tail")  # compared by ratios

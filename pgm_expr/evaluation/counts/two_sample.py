@@ -31,9 +31,9 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ...counts.statistics import Counts
-from ...latent.probes import pca
 from ...predict import SEED
+from ..counts.statistics import Counts
+from ..latent.probes import pca
 
 LEAST = 100  # cells a side: at 31 the AUC of equal samples has a standard deviation of .08
 MOST = 1000  # cells a side for distances between all pairs

@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...bounds.held_out import elbo
 from ...inference import ELBO, Objective, seeded
 from ...predict import SEED, Batch, draw_prior
+from ..bounds.held_out import elbo
 
 Pair = tuple[np.ndarray, np.ndarray]  # of the cells, and of the drawn ones
 DEGREE = 4  # of the polynomial that the bounds of drawn cells follow

@@ -28,9 +28,9 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from ...counts.statistics import Counts
 from ...inference import seeded
 from ...predict import SEED, Batch, predict
+from ..counts.statistics import Counts
 
 
 class Kept(NamedTuple):

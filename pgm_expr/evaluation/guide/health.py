@@ -32,9 +32,9 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from ...bounds.held_out import ENTRIES, standard_error
 from ...inference import ELBO, IWAE, LatentUse, Objective, latent_use, seeded
 from ...predict import SEED, Batch
+from ..bounds.held_out import ENTRIES, standard_error
 from .refine import DiscreteLatent, refined_guide, shared_sites
 from .surgery import Surgery, surgery
 

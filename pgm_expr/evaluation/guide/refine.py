@@ -29,10 +29,10 @@ from pyro.poutine import Trace as PyroTrace
 from torch import Tensor, nn
 from torch.distributions import biject_to, constraints
 
-from ...bounds.held_out import ENTRIES
 from ...inference import Trace, call, seeded
 from ...inference.tracing import CELLS, sample_sites, traces, within_cells
 from ...predict import SEED, Batch
+from ..bounds.held_out import ENTRIES
 
 START = 200  # draws that place a posterior whose mean has no closed form
 NARROW = 1e-4  # and the least standard deviation to start from: a point mass could never widen

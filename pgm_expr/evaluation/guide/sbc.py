@@ -30,10 +30,10 @@ from pyro.poutine import Trace
 from scipy import stats
 from torch import Tensor, nn
 
-from ...bounds.held_out import ENTRIES
 from ...inference import seeded
 from ...inference.tracing import log_prob, sample_sites, trace, within_cells
 from ...predict import SEED, Batch
+from ..bounds.held_out import ENTRIES
 from .refine import shared_sites
 
 JOINT = "log p(x, z)"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score
 
-from ..fitted_probes import Probe, Read, linear
+from .fitted_probes import Probe, Read, linear
 
 
 class Leakage(NamedTuple):

@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score, recall_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ...counts.statistics import Counts
+from ..counts.statistics import Counts
 
 
 def pca(x_train: Counts, *others: Counts, size: int = 10, seed: int = 0) -> list[np.ndarray]:

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..fitted_probes import Probe, Read, ridge
+from .fitted_probes import Probe, Read, ridge
 from .leakage import share_reaching
 
 LEAST = 20  # cells
