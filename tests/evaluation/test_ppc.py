@@ -6,7 +6,7 @@ import torch
 from scipy import sparse
 
 from pgm_expr.evaluation.counts.ppc import predictive_check
-from pgm_expr.evaluation.counts.statistics import ppc
+from pgm_expr.evaluation.counts import ppc
 
 CELLS, GENES = 300, 80
 MEANS = np.logspace(-0.5, 1.5, GENES)
