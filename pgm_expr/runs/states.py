@@ -10,10 +10,11 @@ at one draw of the guide, which is kept with the generator.
 
 from __future__ import annotations
 
-from ..inference.tracing import Batch
+from ..inference.tracing import Batch, Site
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from pyro import poutine
@@ -94,7 +95,7 @@ class States:
         found = {}
         for name, columns in parts.items():
             if name in drawn.nodes:
-                site = drawn.nodes[name]
+                site = cast(Site, drawn.nodes[name])
                 found[name] = biject_to(site["fn"].support)(columns).reshape(site["value"].shape)
         return found
 

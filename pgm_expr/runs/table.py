@@ -107,7 +107,8 @@ def prepare(
     arguments = arguments or {}
     counts = TAKE[takes](adata, layer)
     donor = next(iter(learn_fields(Donor, adata.obs, arguments, np.arange(adata.n_obs))), None)
-    split = _split(adata, donor and donor.groups(adata.obs), split_seed)
+    groups = donor.groups(adata.obs) if donor else None
+    split = _split(adata, groups, split_seed)
     label = _label(arguments)
     few_labels = donor is None and label is not None and _few_labels(adata, label, split)
     if label and few_labels:
