@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from .. import api, report
+from .. import api
 from .options import Device, OwnStory, RunPath
 
 app = typer.Typer()
@@ -33,7 +33,7 @@ def criticize(
 ) -> None:
     """Ask a run everything: is the model right, is the guide right, how sure are we."""
     told = _told(run_folder, file, None, cells, draws, json_file, story, device)
-    out.print(report.criticism_page(told))
+    out.print(api.criticism_page(told))
 
 
 @app.command()
@@ -48,7 +48,7 @@ def ppc(
     """Draw counts from the posteriors and the prior, and hold them against real ones."""
     sections = ["ppc", "calibration", "two_sample"]
     told = _told(run_folder, file, sections, cells, api.DRAWS, json_file, story, device)
-    out.print(report.criticism_page(told))
+    out.print(api.criticism_page(told))
 
 
 @app.command()
@@ -61,7 +61,7 @@ def sbc(
 ) -> None:
     """Draw states and counts from the story, and see whether the guide finds the states."""
     told = _told(run_folder, None, ["sbc"], cells, api.DRAWS, json_file, story, device)
-    out.print(report.criticism_page(told))
+    out.print(api.criticism_page(told))
 
 
 @app.command("report")
@@ -79,7 +79,7 @@ def write_report(
     api.check_out(out_file, ".html")
     loaded = (api.load(folder, story, device=device) for folder in run_folders)
     runs = [api.record(run, cells=cells, draws=draws) for run in loaded]
-    api.write_atomically(out_file, report.write_html(runs).encode())
+    api.write_atomically(out_file, api.html_report(runs).encode())
     out.print(f"Wrote {out_file}. Open it in a browser, or print it.")
 
 
