@@ -19,7 +19,7 @@ from .criticism.evaluate import evaluate
 from .criticism.pages import criticism_page, html_report
 from .criticism.record import pictures, record
 from .criticism.sections import SECTIONS
-from .data import describe, load_dataset
+from .data import ARGUMENTS, describe, load_dataset
 from .data.write import check_out, write_h5ad
 from .inference import PosteriorCollapse, write_atomically
 from .runs.fit import fit as fit_story
@@ -32,6 +32,7 @@ from .zoo import OBJECTIVES, PARTS, REFUSED, STORIES, Story, story
 from .zoo import new as new_story
 
 __all__ = [
+    "ARGUMENTS",
     "CELLS",
     "DRAWS",
     "OBJECTIVES",

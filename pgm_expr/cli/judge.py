@@ -1,67 +1,88 @@
-"""Commands that judge a fitted run: criticize, ppc, sbc, report."""
+"""Commands that judge a fitted run: evaluate, criticize, ppc, sbc, report."""
 
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from .. import api
-from .options import Device, OwnStory, RunPath
+from .. import api, report
+from .options import Device, JsonOut, OtherData, RunPath, StoryFile, check_json, out
 
 app = typer.Typer()
-out = Console(highlight=False, soft_wrap=True)
 
-Other = Annotated[str | None, typer.Argument(metavar="[DATA]", help="Other cells.")]
-Cells = Annotated[int, typer.Option(min=20, help="Judge at most so many held-out cells.")]
+Cells = Annotated[int, typer.Option(min=20, help="Judge at most this many held-out cells.")]
 Draws = Annotated[int, typer.Option(min=100, help="Importance draws of each cell.")]
-Json = Annotated[Path | None, typer.Option("--json", help="Write figures here.")]
+
+
+@app.command()
+def evaluate(
+    run_folder: RunPath,
+    file: OtherData = None,
+    json_file: JsonOut = None,
+    refine: Annotated[
+        int, typer.Option(min=0, help="Gradient steps per cell, to find the amortisation gap.")
+    ] = 0,
+    story: StoryFile = None,
+    device: Device = "auto",
+) -> None:
+    """Judge a run on held-out cells, or on other data, beside baselines."""
+    check_json(json_file)
+    run = api.load(run_folder, story, device=device)
+    collapse = show_figures(run, file, refine)
+    if json_file is not None:
+        api.write_atomically(json_file, json.dumps(run.metrics, indent=1).encode())
+    if collapse:
+        raise api.PosteriorCollapse(collapse)
 
 
 @app.command()
 def criticize(
     run_folder: RunPath,
-    file: Other = None,
+    file: OtherData = None,
     cells: Cells = api.CELLS,
     draws: Draws = api.DRAWS,
-    json_file: Json = None,
-    story: OwnStory = None,
+    json_file: JsonOut = None,
+    story: StoryFile = None,
     device: Device = "auto",
 ) -> None:
-    """Ask a run everything: is the model right, is the guide right, how sure are we."""
-    told = _told(run_folder, file, None, cells, draws, json_file, story, device)
-    out.print(api.criticism_page(told))
+    """Run every check of model and guide: what holds, what does not, what was not measured."""
+    check_json(json_file)
+    run = api.load(run_folder, story, device=device)
+    _show_checks(run.criticize(file, cells=cells, draws=draws), json_file)
 
 
 @app.command()
 def ppc(
     run_folder: RunPath,
-    file: Other = None,
+    file: OtherData = None,
     cells: Cells = api.CELLS,
-    json_file: Json = None,
-    story: OwnStory = None,
+    json_file: JsonOut = None,
+    story: StoryFile = None,
     device: Device = "auto",
 ) -> None:
-    """Draw counts from the posteriors and the prior, and hold them against real ones."""
+    """Check counts drawn from posteriors and prior against real ones (predictive checks)."""
+    check_json(json_file)
+    run = api.load(run_folder, story, device=device)
     sections = ["ppc", "calibration", "two_sample"]
-    told = _told(run_folder, file, sections, cells, api.DRAWS, json_file, story, device)
-    out.print(api.criticism_page(told))
+    _show_checks(run.criticize(file, cells=cells, sections=sections), json_file)
 
 
 @app.command()
 def sbc(
     run_folder: RunPath,
     cells: Cells = 2000,
-    json_file: Json = None,
-    story: OwnStory = None,
+    json_file: JsonOut = None,
+    story: StoryFile = None,
     device: Device = "auto",
 ) -> None:
-    """Draw states and counts from the story, and see whether the guide finds the states."""
-    told = _told(run_folder, None, ["sbc"], cells, api.DRAWS, json_file, story, device)
-    out.print(api.criticism_page(told))
+    """Check the guide on cells simulated from the story (simulation-based calibration)."""
+    check_json(json_file)
+    run = api.load(run_folder, story, device=device)
+    _show_checks(run.criticize(cells=cells, sections=["sbc"]), json_file)
 
 
 @app.command("report")
@@ -72,10 +93,10 @@ def write_report(
     ),
     cells: Cells = api.CELLS,
     draws: Draws = api.DRAWS,
-    story: OwnStory = None,
+    story: StoryFile = None,
     device: Device = "auto",
 ) -> None:
-    """Write one page about runs, side by side, that needs no network: verdict first."""
+    """Write one HTML page about runs side by side, verdict first; it needs no network."""
     api.check_out(out_file, ".html")
     loaded = (api.load(folder, story, device=device) for folder in run_folders)
     runs = [api.record(run, cells=cells, draws=draws) for run in loaded]
@@ -83,20 +104,16 @@ def write_report(
     out.print(f"Wrote {out_file}. Open it in a browser, or print it.")
 
 
-def _told(
-    folder: Path,
-    file: str | None,
-    sections: list[str] | None,
-    cells: int,
-    draws: int,
-    json_file: Path | None,
-    story: str | None,
-    device: str,
-) -> dict[str, Any]:
-    if json_file is not None and not json_file.resolve().parent.is_dir():
-        raise ValueError(f"--json {json_file}: no folder {json_file.parent}. Make it first.")
-    run = api.load(folder, story, device=device)
-    told = run.criticize(file, cells=cells, draws=draws, sections=sections)
+def show_figures(run: api.Run, file: str | None = None, refine: int = 0) -> str | None:
+    """Evaluate and print; the verdict on a collapsed posterior, None where it is in use."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", api.PosteriorCollapse)  # the command ends with it
+        metrics = run.evaluate(file, refine=refine)
+    out.print(report.metrics_page(metrics))
+    return metrics["collapse"]
+
+
+def _show_checks(checks: dict[str, Any], json_file: Path | None) -> None:
     if json_file is not None:
-        api.write_atomically(json_file, json.dumps(told, indent=1).encode())
-    return told
+        api.write_atomically(json_file, json.dumps(checks, indent=1).encode())
+    out.print(api.criticism_page(checks))

@@ -1,101 +1,127 @@
-"""Kinds of arguments and options of the command line, and those that several commands share."""
+"""Arguments and options that several commands share, and how their text is read."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
-OfData = dict[str, Any] | None  # what `of_data` returns; its options stand in this one's place
+from .. import api
+
+out = Console(highlight=False, soft_wrap=True)
 Data = Annotated[str, typer.Argument(metavar="DATA", help="A file, or a data set's name.")]
+OtherData = Annotated[str | None, typer.Argument(metavar="[DATA]", help="Other cells.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that fit wrote.")]
-OwnStory = Annotated[
-    str | None, typer.Option("--story", help="The file of a run of your own story.")
+RunOut = Annotated[Path, typer.Option("--out", help="Folder of the new run.")]
+H5adOut = Annotated[Path, typer.Option("--out", help="An .h5ad file to write.")]
+JsonOut = Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")]
+StoryFile = Annotated[
+    str | None, typer.Option("--story", help="The file of a user-defined story of the run.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 Names = Annotated[str, typer.Option(metavar="A,B,...", help="See `pgm-expr zoo`.")]
-Layer = Annotated[str | None, typer.Option(help="Where the counts are: X, raw or a layer.")]
-Labels = Annotated[str | None, typer.Option(help="Column of obs with labels.")]
-Batches = Annotated[str | None, typer.Option(help="Column of obs with batches.")]
-Categorical = Annotated[
-    list[str] | None, typer.Option(help="Categorical covariate; may be repeated.")
+Seed = Annotated[int, typer.Option(min=0, help="Of initial weights and noise.")]
+SplitSeed = Annotated[int, typer.Option(min=0, help="Of the split into train, validation, test.")]
+Epochs = Annotated[
+    int | None,
+    typer.Option(min=0, help="At most this many; 0 for the untrained prior."),
 ]
-Continuous = Annotated[
-    list[str] | None, typer.Option(help="Continuous covariate; may be repeated.")
-]
-Unlabeled = Annotated[str | None, typer.Option(help="Label meaning none.")]
-Perturbations = Annotated[
-    str | None, typer.Option(help="Column of obs with perturbations, A+B for two at once.")
-]
-Control = Annotated[str | None, typer.Option(help="Perturbation meaning none.")]
-Target = Annotated[str | None, typer.Option(help="Column of obs with a number to predict.")]
-GeneSets = Annotated[
-    str | None, typer.Option(metavar="FILE", help="A .gmt file of named gene sets.")
-]
-SplitKey = Annotated[
-    str | None, typer.Option(help="Column of obs whose groups stay whole in the split.")
-]
-MinCells = Annotated[int, typer.Option(min=0, help="Keep genes seen in so many cells.")]
-TopGenes = Annotated[
-    int | None, typer.Option(min=1, help="Keep so many highly variable genes (seurat_v3).")
-]
-TYPED = {  # arguments of the API as options
-    "categorical_covariate_keys": "--categorical",
-    "continuous_covariate_keys": "--continuous",
-    **{
-        name: f"--{name.replace('_', '-')}"
-        for name in (
-            "labels_key batch_key unlabeled_category perturbation_key target_key gene_sets "
-            "split_key min_cells n_top_genes"
-        ).split()
-    },
-}
+Overwrite = Annotated[bool, typer.Option(help="Replace what is in the folder.")]
+Number = Annotated[int, typer.Option("--n", min=1, help="Number of cells.")]
 Conditions = Annotated[
     list[str] | None,
     typer.Option("--condition", metavar="COLUMN=LEVEL", help="Set it for all cells; repeatable."),
 ]
 Options = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Option of story or training."),
+    typer.Option("--set", metavar="NAME=VALUE", help="Option of story or training; repeatable."),
 ]
+Columns = dict[str, Any] | None  # of a command under `reads_data`: the arguments of its data
+
+SHORT = {  # options that are shorter than the arguments of the API
+    "categorical_covariate_keys": "--categorical",
+    "continuous_covariate_keys": "--continuous",
+}
+GENES: dict[str, tuple[Any, Any]] = {  # type and default of the arguments beside obs columns
+    "layer": (
+        Annotated[str | None, typer.Option(help="Where the counts are: X, raw or a layer.")],
+        None,
+    ),
+    "gene_sets": (
+        Annotated[
+            str | None, typer.Option(metavar="FILE", help="A .gmt file of named gene sets.")
+        ],
+        None,
+    ),
+    "min_cells": (
+        Annotated[int, typer.Option(min=0, help="Keep genes detected in this many cells.")],
+        0,
+    ),
+    "n_top_genes": (
+        Annotated[
+            int | None,
+            typer.Option(min=1, help="Keep this many highly variable genes (seurat_v3)."),
+        ],
+        None,
+    ),
+}
 
 
-def of_data(
-    layer: Layer = None,
-    labels_key: Labels = None,
-    batch_key: Batches = None,
-    categorical: Categorical = None,
-    continuous: Continuous = None,
-    unlabeled_category: Unlabeled = None,
-    perturbation_key: Perturbations = None,
-    control: Control = None,
-    target_key: Target = None,
-    gene_sets: GeneSets = None,
-    split_key: SplitKey = None,
-    min_cells: MinCells = 0,
-    n_top_genes: TopGenes = None,
-) -> dict[str, Any]:
-    """What a command is told of its data, as `api.fit` and `api.compare` take it."""
+def option_name(argument: str) -> str:
+    """The option of the command line for an argument of the API."""
+    return SHORT.get(argument, f"--{argument.replace('_', '-')}")
+
+
+def _data_parameters() -> dict[str, inspect.Parameter]:
+    """A parameter for every argument that names a column of obs, then those about genes."""
+    kinds = {}
+    for name, help_text in api.ARGUMENTS.items():
+        several = name.endswith("_keys")
+        kind = list[str] | None if several else str | None
+        text = f"{help_text} Repeatable." if several else help_text
+        kinds[name] = (Annotated[kind, typer.Option(option_name(name), help=text)], None)
+    layer = {"layer": GENES["layer"]}
     return {
-        "layer": None if layer == "X" else layer,
-        "labels_key": labels_key,
-        "batch_key": batch_key,
-        "categorical_covariate_keys": categorical or (),
-        "continuous_covariate_keys": continuous or (),
-        "unlabeled_category": unlabeled_category,
-        "perturbation_key": perturbation_key,
-        "control": control,
-        "target_key": target_key,
-        "gene_sets": gene_sets,
-        "split_key": split_key,
-        "min_cells": min_cells,
-        "n_top_genes": n_top_genes,
+        name: inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind
+        )
+        for name, (kind, default) in (layer | kinds | GENES).items()
     }
+
+
+def reads_data(command: Callable[..., None]) -> Callable[..., None]:
+    """Put the options about columns of obs and genes in the place of the parameter `columns`."""
+    options = _data_parameters()
+    own = inspect.signature(command, eval_str=True).parameters
+
+    @functools.wraps(command)
+    def wrapped(**given: Any) -> None:
+        columns = {name: given.pop(name) for name in options}
+        columns["layer"] = None if columns["layer"] == "X" else columns["layer"]
+        command(**given, columns=columns)
+
+    listed = [[p] if name != "columns" else options.values() for name, p in own.items()]
+    parameters = [p.replace(kind=p.KEYWORD_ONLY) for each in listed for p in each]
+    vars(wrapped)["__signature__"] = inspect.Signature(parameters)
+    wrapped.__annotations__ = {p.name: p.annotation for p in parameters}
+    return wrapped
+
+
+def check_json(path: Path | None) -> None:
+    """ValueError where figures cannot be written there, before any work."""
+    if path is not None and not path.resolve().parent.is_dir():
+        raise ValueError(f"--json {path}: no folder {path.parent}. Make it first.")
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """The values that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def list_of(names: str) -> list[str]:
@@ -104,30 +130,37 @@ def list_of(names: str) -> list[str]:
 
 
 def numbers_of(option: str, text: str) -> list[float]:
+    """`0.5,1` as [0.5, 1.0]."""
     try:
         return [float(part) for part in list_of(text)]
     except ValueError:
         raise ValueError(f"{option} {text}: expected numbers, such as {option} 0.5,1,4.") from None
 
 
-def options_of(pairs: list[str]) -> dict[str, Any]:
+def options_of(pairs: list[str] | None) -> dict[str, Any]:
     """`["latent=20"]` as `{"latent": 20}`; numbers where they read as such."""
     return {name: _value(text) for name, text in _pairs("--set", pairs, "latent=20").items()}
 
 
-def levels_of(pairs: list[str]) -> dict[str, str]:
-    """`["dose=80"]` as `{"dose": "80"}`: what was fitted says whether that is a number."""
+def levels_of(pairs: list[str] | None) -> dict[str, str]:
+    """`["dose=80"]` as `{"dose": "80"}`; the fit decides whether that is a number."""
     return _pairs("--condition", pairs, "batch=b1")
 
 
-def _pairs(option: str, pairs: list[str], example: str) -> dict[str, str]:
-    split = [pair.partition("=") for pair in pairs]
-    for pair, (name, _, text) in zip(pairs, split, strict=True):
+def with_levels(condition: Mapping[str, str]) -> str:
+    """` with dose=80`, to end a sentence; empty without a condition."""
+    return f" with {', '.join(f'{k}={v}' for k, v in condition.items())}" if condition else ""
+
+
+def _pairs(option: str, pairs: list[str] | None, example: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in pairs or []:
+        name, _, text = pair.partition("=")
         if not (name and text):
             raise ValueError(f"{option} {pair}: expected NAME=VALUE, such as {option} {example}.")
-    found = {name: text for name, _, text in split}
-    if len(found) < len(pairs):
-        raise ValueError(f"{option} {' '.join(pairs)}: a name is given twice. Name each once.")
+        if name in found:
+            raise ValueError(f"{option} {pair}: {name} is given twice. Name each once.")
+        found[name] = text
     return found
 
 
@@ -142,23 +175,11 @@ def _value(text: str) -> bool | int | float | str:
     return text
 
 
-def as_typed(message: str) -> str:
-    """A message of the API with its arguments as the command line names them."""
-    return re.sub(r"(?<![\w'/-])(\w+_\w+)\b", lambda found: TYPED.get(found[1], found[1]), message)
-
-
-def tells_of_data(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of `of_data` in the place of the command's parameter `told`."""
-    options = inspect.signature(of_data, eval_str=True).parameters
-    own = inspect.signature(command, eval_str=True).parameters
-
-    @functools.wraps(command)
-    def told(**given: Any) -> None:
-        told = of_data(**{name: given.pop(name) for name in options})
-        command(**given, told=told)
-
-    listed = [[p] if name != "told" else options.values() for name, p in own.items()]
-    parameters = [p for each in listed for p in each]
-    told.__signature__ = inspect.Signature(parameters)
-    told.__annotations__ = {p.name: p.annotation for p in parameters}
-    return told
+def in_options(message: str) -> str:
+    """A message of the API with its arguments written as options of the command line."""
+    known = [*api.ARGUMENTS, *GENES]
+    return re.sub(
+        r"(?<![\w'/-])(\w+_\w+)\b",
+        lambda found: option_name(found[1]) if found[1] in known else found[1],
+        message,
+    )

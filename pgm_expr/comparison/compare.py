@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import zoo
-from ..data import Columns
-from ..inference.bars import tally
+from ..data import ARGUMENTS
+from ..inference.progress import tally
 from ..runs.table import prepare
 from ..zoo import Story
 from .fits import Work, digest, results
@@ -18,8 +18,7 @@ from .table import Comparison, tabulate
 if TYPE_CHECKING:
     from anndata import AnnData
 
-OF_COLUMNS = tuple(Columns.__dataclass_fields__)
-OF_TABLE = ("layer", "split_key", "split_seed", "min_cells", "n_top_genes", "gene_sets")
+OF_TABLE = ("layer", "split_seed", "min_cells", "n_top_genes", "gene_sets")
 
 
 def compare(
@@ -59,13 +58,20 @@ def compare(
         raise ValueError(f"stories must have different names: got {', '.join(known)}. Rename one.")
     wanted = variants([*known], objectives, betas, likelihoods, priors, posteriors)
     takes = _takes(wanted, known)
-    columns = Columns(**{key: settings.pop(key) for key in OF_COLUMNS if key in settings})
+    columns = {key: settings.pop(key) for key in ARGUMENTS if key in settings}
     of_table = {key: settings.pop(key) for key in OF_TABLE if key in settings}
     reasons = {v: v.refusal(known[v.story], takes, settings) for v in wanted}
     refused = {variant: why for variant, why in reasons.items() if why}
     check_settings(settings, [v for v in wanted if v not in refused], known)
     table = prepare(data, columns, takes=takes, **of_table)
-    work = Work(table, dict(zip(known, stories, strict=True)), Path(out), draws, device, settings)
+    work = Work(
+        table,
+        {name: story for name, story in zip(known, stories, strict=True)},
+        Path(out),
+        draws,
+        device,
+        settings,
+    )
     work.begin(overwrite, {name: digest(story) for name, story in known.items()})
     todo = [(v, seed) for v in wanted if v not in refused for seed in range(seeds)]
     done: dict[Variant, dict[int, Any]] = {}

@@ -7,7 +7,7 @@ import multiprocessing
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ class Work:
     """All that the fits share."""
 
     table: Table
-    stories: Mapping[str, str | Story]
+    stories: Mapping[str, str | Path | Story]
     out: Path
     draws: int
     device: str
@@ -48,7 +48,7 @@ class Work:
                     "source": self.table.source,
                     "draws": self.draws,
                     "settings": dict(self.settings),
-                    "columns": asdict(self.table.encoding.columns),
+                    "columns": self.table.encoding.to_json(),
                     "gene_sets": self.table.gene_sets,
                     "stories": dict(hashes),
                 }
@@ -86,6 +86,7 @@ class Work:
             return run
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a collapsed row says so
+            options: dict[str, Any] = {**variant.parts(), **settings}
             return fit_table(
                 self.table,
                 story,
@@ -95,8 +96,7 @@ class Work:
                 progress=False,
                 beta=variant.beta,
                 seed=seed,
-                **variant.parts(),
-                **settings,
+                **options,
             )
 
     def _judged(self, run: Fitted) -> tuple[dict[str, Tensor], dict]:
@@ -159,4 +159,5 @@ def _share(work: Work) -> None:
 
 
 def _run(variant: Variant, seed: int) -> tuple[dict[str, Tensor], dict] | str:
+    assert _shared is not None
     return _shared.run(variant, seed)

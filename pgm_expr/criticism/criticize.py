@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import zoo
 from ..inference import seeded
-from ..inference.bars import tally
+from ..inference.progress import tally
 from ..runs.fitted import Fitted
 from ..runs.folder import CRITICISM
 from .held_out import HeldOut

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from .. import evaluation
+from ..data.fields import Batch, Label
 from ..report import Table, markup
 from .held_out import HeldOut, plain
 from .section import Section, Sentence, mark
@@ -15,7 +17,7 @@ from .section import Section, Sentence, mark
 
 def differential(on: HeldOut) -> dict[str, Any]:
     """Fold changes between the two commonest labels, or batches, in posterior draws."""
-    name, codes = _groups(on)
+    name, codes, levels = _groups(on)
     kinds, sizes = np.unique(codes[codes >= 0], return_counts=True)
     if len(kinds) < 2:
         raise ValueError(f"the held-out cells have one {name}. Hold out more.")
@@ -24,18 +26,18 @@ def differential(on: HeldOut) -> dict[str, Any]:
     groups = (codes[at] == pair[1]).astype(int)
     x = torch.cat([*on.drawn("posterior")]).cpu().numpy()
     found = evaluation.kept(on.held_out.counts[at], groups, x[at], groups)
-    names = on.run.encoding.labels if name == "label" else on.run.encoding.batches
     ceiling = found.ceiling and found.ceiling._asdict()
     row = {**found._asdict(), "ceiling": ceiling, "of": name}
-    return plain(row) | {"groups": [str(names[k]) for k in pair]}
+    return plain(row) | {"groups": [str(levels[k]) for k in pair]}
 
 
-def _groups(on: HeldOut) -> tuple[str, np.ndarray]:
-    """The column that groups the held-out cells, and its codes."""
-    for name in ("label", "batch"):
-        codes = on.held_out.column(name)
-        if codes is not None:
-            return name, codes
+def _groups(on: HeldOut) -> tuple[str, np.ndarray, Sequence[str]]:
+    """The column that groups the held-out cells, its codes and their levels."""
+    encoding = on.run.encoding
+    for field in (encoding.get(Label), encoding.get(Batch)):
+        codes = on.held_out.column(field.entry) if field else None
+        if field is not None and codes is not None:
+            return field.entry, codes, field.levels
     raise ValueError("the data name no label and no batch. Fit with labels_key or batch_key.")
 
 

@@ -5,7 +5,7 @@ To add one, write a file that ends in `SECTION = Section(...)` and add a row to 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -59,7 +59,7 @@ class Section:
     question: str
     measure: Callable[[HeldOut], Any]
     judge: Callable[[Any], Sentence | None] | str
-    page: Callable[[Any], list[RenderableType]]
+    page: Callable[[Any], Sequence[RenderableType]]
     html: Callable[[Any], Markup]
     rank: int = 100
     by_cell: tuple[str, ...] = ()

@@ -21,8 +21,8 @@ from pyro.poutine import Trace
 from pyro.util import check_model_guide_match
 from torch import Tensor, nn
 
-from . import places
-from .places import Line
+from . import source_lines as places
+from .source_lines import Line
 from .tracing import (
     CELLS,
     NoClosedForm,
@@ -69,13 +69,13 @@ class Half:
         )
 
 
-def check(objective: Objective, batch: Mapping[str, Tensor]) -> None:
+def check_story(objective: Objective, batch: Mapping[str, Tensor]) -> None:
     """Run guide, model and objective once, with Pyro's validation on.
 
     Raises ValueError that names file, line, half and site of what is wrong.
     """
     with pyro.validation_enabled(True), torch.random.fork_rng():
-        with torch.no_grad(), pyro.settings.context(module_local_params=True):
+        with torch.no_grad():
             _check_pair(objective, batch)
         if type(objective).__module__.split(".")[0] != __package__.split(".")[0]:
             _check_own(objective, batch)

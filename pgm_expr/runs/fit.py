@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import inference, predict, zoo
-from ..data import Columns, epoch, sweep
+from ..data import ARGUMENTS, epoch, sweep
 from ..inference import Plan
-from ..inference.bars import bar
+from ..inference.progress import bar
 from ..inference.threads import few_threads
 from ..zoo import Story
 from .assemble import assemble
@@ -40,6 +40,7 @@ def fit(
     control: str | None = None,
     target_key: str | None = None,
     gene_sets: Mapping[str, Sequence[str]] | str | Path | None = None,
+    donor_key: str | None = None,
     split_key: str | None = None,
     min_cells: int = 0,
     n_top_genes: int | None = None,
@@ -52,71 +53,80 @@ def fit(
     checkpoint_seconds: float = 10.0,
     **options: Any,
 ) -> Fitted:
-    """Train a story on raw counts and return the run.
+    """Train a story on raw counts, or on log values where its likelihood takes them.
 
     Parameters
     ----------
     data
         AnnData in memory, a file (.h5ad, 10x .h5 or mtx folder, .csv, .tsv), or a data set's name.
     story
-        A story's name (`pgm-expr zoo` lists them), a file of your own that ends in .py and holds
-        a `story` (`pgm-expr new` writes one), or a `Story`.
+        A story's name (`pgm-expr zoo` lists them), a Python file that holds a user-defined
+        `story` (`pgm-expr new` writes one), or a `Story`.
     layer
         Where the counts are: None for X, "raw", or a layer's name.
-    labels_key, batch_key, categorical_covariate_keys, continuous_covariate_keys
-        Columns of obs. Cells of `unlabeled_category`, or without a label, count as unlabelled.
-        Where fewer than half of the cells outside the test set are labelled, training has all
-        those labels: labelled validation cells move there, unless `split_key` keeps groups
-        whole. Validation and test are judged without labels and targets.
+    labels_key, unlabeled_category
+        Column of obs with labels, and its level for cells without one; a missing value counts as
+        unlabelled too. Where fewer than half of the cells outside the test set are labelled, all
+        those labels train: labelled validation cells move there, unless donors stay whole.
+        Validation and test are judged without labels and targets.
+    batch_key, categorical_covariate_keys, continuous_covariate_keys
+        Columns of obs that the story is conditioned on.
     perturbation_key, control
-        Column of obs with what was done to each cell, combinations as `A+B`, and its level for
-        cells to which nothing was done.
+        Column of obs with the perturbations of each cell, combinations as `A+B`, and its level for
+        cells without one.
     target_key
         Column of obs with a number to predict, missing for some cells or none.
+    donor_key
+        Column of obs with the donor or sample of each cell, the unit of replication: donors stay
+        whole in the split. `split_key` is its alias.
     gene_sets
         The genes of each set by its name, or a .gmt file. Sets with fewer than three modelled
         genes are left out.
-    split_key
-        Column of obs whose groups (donor, plate) stay whole when cells are split.
     min_cells, n_top_genes
-        Keep genes seen in that many cells, then that many highly variable ones (seurat_v3); both
-        are judged on the raw counts of cells outside the test set.
+        Keep genes detected in that many cells, then that many highly variable ones (seurat_v3);
+        both are chosen on the raw counts of cells outside the test set.
     objective
         `elbo`, `trace`, `mean-field`, `iwae-10`, `renyi-0.5-10`, `iwae-10-dreg`; the story's own
         by default.
     split_seed
-        Of the split into training, validation and test cells.
+        Of the split into training (72%), validation (8%) and test cells (20%).
     device
         `auto` (CUDA where present), `cpu`, `cuda`, ...
     out
         Folder of the run. An unfinished run of the same settings there is resumed, exactly; a
         finished one is refused unless `overwrite`. Progress is saved every `checkpoint_seconds`.
+    progress
+        Show a bar on stderr.
     options
         Fields of `Plan` (`epochs`, `seed`, `batch_size`, `beta`, `free_bits`, ...) and options of
-        the story (`latent=20`, `likelihood="zinb"`). With `epochs=0` it is not trained: what it
-        draws is its prior predictive distribution.
+        the story (`latent=20`, `likelihood="zinb"`). With `epochs=0` it is not trained: its draws
+        are its prior predictive distribution.
 
-    Raises ValueError for data the story cannot take and for unknown names, before anything is
-    written; FloatingPointError where training diverges.
+    Returns
+    -------
+    The run: `model`, `guide`, `history`, `notes`, and the verbs of `Run`.
+
+    Raises
+    ------
+    ValueError
+        For data that the story cannot take and for unknown names, before anything is written.
+    FloatingPointError
+        Where training diverges; the message names site, parameter, cells and genes.
+
+    Examples
+    --------
+    >>> run = pgm_expr.fit(adata, "vae", labels_key="cell_type", epochs=2, progress=False)
+    >>> [row["epoch"] for row in run.history]
+    [0, 1]
     """
-    columns = Columns(
-        labels_key,
-        batch_key,
-        categorical_covariate_keys,
-        continuous_covariate_keys,
-        unlabeled_category,
-        perturbation_key,
-        control,
-        target_key,
-    )
+    given = locals()
     _, spec = zoo.find_story(story)
     _, own = _separate(options, spec)
     table = prepare(
         data,
-        columns,
+        {name: given[name] for name in ARGUMENTS},
         layer=layer,
         takes=zoo.takes(spec, own),
-        split_key=split_key,
         split_seed=split_seed,
         min_cells=min_cells,
         n_top_genes=n_top_genes,
@@ -190,7 +200,7 @@ def train(
     """
     cells, split = run.training_cells(), run.training_table().split
     objective = run.objective(cells=len(split.train))
-    objective.free_bits(plan.free_bits).check(cells.rows(split.train[:2]))
+    inference.check_story(objective.free_bits(plan.free_bits), cells.rows(split.train[:2]))
     if run.folder:
         run.folder.refuse_unless_free(run.notes, overwrite)
         run.folder.begin(run.notes, overwrite)
@@ -199,7 +209,7 @@ def train(
         lambda order: epoch(cells, split.train, plan.batch_size, order),
         lambda: predict.withheld(sweep(cells, split.validation, SWEEP)),
         plan,
-        folder=run.folder and run.folder.path,
+        folder=run.folder.path if run.folder else None,
         checkpoint_seconds=checkpoint_seconds,
     )
     return _in_few_threads(rows, plan.batch_size * len(cells.genes))

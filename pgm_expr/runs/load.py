@@ -13,7 +13,7 @@ from ..inference import load_tensors
 from ..zoo import Story
 from .assemble import assemble
 from .fitted import Fitted
-from .folder import MODEL, STORY, RunFolder, generator_file
+from .folder import METRICS, MODEL, STORY, RunFolder, generator_file
 from .formats import check_format
 from .generators import GENERATORS, Learnt, under
 
@@ -36,13 +36,21 @@ def load(
     tensors, _ = load_tensors(folder.path / MODEL)
     for name, half in (("model", run.model), ("guide", run.guide)):
         _restore(half, under(f"{name}/", tensors), folder.path / MODEL)
-    run.history = folder.read_history()
+    run.history, run.metrics = folder.read_history(), _metrics(folder)
     run.generators = {
         name: Learnt.load(folder.path / generator_file(name), run.device)
         for name in GENERATORS
         if (folder.path / generator_file(name)).exists()
     }
     return run
+
+
+def _metrics(folder: RunFolder) -> dict[str, Any]:
+    """The figures of an earlier `evaluate`; none where they are missing or damaged."""
+    try:
+        return folder.read(METRICS)
+    except ValueError:
+        return {}
 
 
 def _restore(half: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:

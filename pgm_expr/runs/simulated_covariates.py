@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data import Encoding, change
+from ..data import FIELDS, Encoding
 from .table import Table
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 ROWS = 1000  # training cells whose metadata are kept, with their libraries
-KINDS = {"batch": np.int64, "label": np.int64, "condition": np.float32, "perturbation": np.float32}
+KEPT = {field.entry: field.dtype for field in FIELDS if field.settable and field.entry}
 
 
 def population(table: Table) -> dict[str, list]:
     """Library and encoded metadata of up to `ROWS` training cells, as plain lists."""
     rows = table.cells.rows(table.split.train[:ROWS])
-    kept = {"library": rows["library"][:, 0]} | {k: rows[k] for k in KINDS if k in rows}
+    kept = {"library": rows["library"][:, 0]} | {k: rows[k] for k in KEPT if k in rows}
     return {key: value.cpu().numpy().round(4).tolist() for key, value in kept.items()}
 
 
@@ -29,7 +29,7 @@ def kept_cells(
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Libraries and encoded metadata of the cells kept with a run, `most` of them at most."""
     kept = {key: value[:most] for key, value in notes["population"].items()}
-    encoded = {k: np.asarray(kept[k], dtype) for k, dtype in KINDS.items() if k in kept}
+    encoded = {k: np.asarray(kept[k], dtype) for k, dtype in KEPT.items() if k in kept}
     return np.asarray(kept["library"]), encoded
 
 
@@ -42,7 +42,7 @@ def draw_covariates(
     """
     library, encoded = kept_cells(notes)
     encoding = Encoding.from_json(notes["encoding"])
-    changed = change(encoding, encoded, condition) if condition else encoded
+    changed = encoding.set_to(encoded, condition, len(library)) if condition else encoded
     same = ~differ(encoded, changed)
     among = np.flatnonzero(same) if same.any() else np.arange(len(library))
     chosen = rng.choice(among, n)

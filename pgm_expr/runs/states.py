@@ -10,10 +10,11 @@ at one draw of the guide, which is kept with the generator.
 
 from __future__ import annotations
 
-from ..inference.tracing import Batch
+from ..inference.tracing import Batch, Site
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from pyro import poutine
@@ -94,7 +95,7 @@ class States:
         found = {}
         for name, columns in parts.items():
             if name in drawn.nodes:
-                site = drawn.nodes[name]
+                site = cast(Site, drawn.nodes[name])
                 found[name] = biject_to(site["fn"].support)(columns).reshape(site["value"].shape)
         return found
 
@@ -102,17 +103,3 @@ class States:
 def _free(site: Mapping) -> Tensor:
     """A site's value without constraint, (N, D)."""
     return biject_to(site["fn"].support).inv(site["value"]).flatten(1)
-
-
-def conditions(encoded: Mapping[str, Tensor], sizes: Mapping[str, int]) -> Tensor | None:
-    """What a generator is told of each cell, (N, C): codes as indicators, the rest as it is.
-
-    An unlabelled cell has zeros in the place of its label. None where there are no columns.
-    """
-    parts = []
-    for key, plural in (("label", "labels"), ("batch", "batches")):
-        if key in encoded and plural in sizes:
-            codes = encoded[key].unsqueeze(-1)
-            parts.append((codes == torch.arange(sizes[plural], device=codes.device)).float())
-    parts += [encoded[key].float() for key in ("condition", "perturbation") if key in encoded]
-    return torch.cat(parts, -1) if parts else None

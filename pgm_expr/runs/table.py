@@ -11,7 +11,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data import Cells, Columns, Encoding, Split, align, choose_genes, content_hash, gene_names, grouped_split, labelled, load_dataset, membership, random_split, take_counts, take_log_values
+from ..data import (
+    Cells,
+    Donor,
+    Encoding,
+    Label,
+    Split,
+    align,
+    choose_genes,
+    content_hash,
+    gene_names,
+    grouped_split,
+    learn_fields,
+    load_dataset,
+    membership,
+    random_split,
+    take_counts,
+    take_log_values,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -72,11 +89,10 @@ class Table:
 
 def prepare(
     data: AnnData | str | Path,
-    columns: Columns,
+    arguments: Mapping[str, object] | None = None,
     *,
     layer: str | None = None,
     takes: str = "counts",
-    split_key: str | None = None,
     split_seed: int = 0,
     min_cells: int = 0,
     n_top_genes: int | None = None,
@@ -84,15 +100,20 @@ def prepare(
 ) -> Table:
     """Read, check, split, choose genes and encode; raises ValueError for what cannot be used.
 
-    `takes` is what the story is about: raw "counts", or "values" on a log scale.
+    `arguments` name columns of obs (`data.ARGUMENTS`); donors stay whole in the split. `takes` is
+    what the story models: raw "counts", or "values" on a log scale.
     """
     adata, name = _resolve(data)
+    arguments = arguments or {}
     counts = TAKE[takes](adata, layer)
-    split = _split(adata, split_key, split_seed)
-    few_labels = split_key is None and _few_labels(adata, columns, split)
-    if few_labels:
-        split = _labels_to_training(adata, columns, split)
-    encoding = Encoding.learn(adata.obs, columns, split.train)
+    donor = next(iter(learn_fields(Donor, adata.obs, arguments, np.arange(adata.n_obs))), None)
+    groups = donor.groups(adata.obs) if donor else None
+    split = _split(adata, groups, split_seed)
+    label = _label(arguments)
+    few_labels = donor is None and label is not None and _few_labels(adata, label, split)
+    if label and few_labels:
+        split = _labels_to_training(adata, label, split)
+    encoding = Encoding.learn(adata.obs, arguments, split.train)
     genes = choose_genes(
         counts,
         split.development,
@@ -106,7 +127,6 @@ def prepare(
         "data": name,
         "layer": layer,
         "takes": takes,
-        "split_key": split_key,
         "split_seed": split_seed,
         "few_labels": few_labels,
         "hash": content_hash(cells.counts, cells.genes, cells.names),
@@ -127,9 +147,10 @@ def reread(notes: Mapping[str, Any], data: AnnData | str | Path | None = None) -
             f"{'these data' if data is not None else source['data']} are not the data of the fit: "
             "their hash differs. Pass the data of the fit, or fit again."
         )
-    split = _split(adata, source["split_key"], source["split_seed"])
-    if source.get("few_labels"):
-        split = _labels_to_training(adata, encoding.columns, split)
+    split = _split(adata, _groups(adata, encoding, source), source["split_seed"])
+    label = encoding.get(Label)
+    if label and source.get("few_labels"):
+        split = _labels_to_training(adata, label, split)
     return Table(cells, split, encoding, source, notes.get("gene_sets", {}))
 
 
@@ -153,26 +174,36 @@ def _resolve(data: AnnData | str | Path) -> tuple[AnnData, str | None]:
     return data, None
 
 
-def _split(adata: AnnData, key: str | None, seed: int) -> Split:
-    if key is None:
-        return random_split(adata.n_obs, seed)
-    if key not in adata.obs:
-        raise ValueError(f"split_key '{key}' is not a column of obs: {', '.join(adata.obs)}.")
-    return grouped_split(adata.obs[key], seed)
+def _split(adata: AnnData, groups: np.ndarray | None, seed: int) -> Split:
+    return random_split(adata.n_obs, seed) if groups is None else grouped_split(groups, seed)
 
 
-def _few_labels(adata: AnnData, columns: Columns, split: Split) -> bool:
+def _groups(
+    adata: AnnData, encoding: Encoding, source: Mapping[str, Any]
+) -> np.ndarray | None:
+    """What stayed whole in the split of an earlier fit; format 0 has it in `source`."""
+    donor, key = encoding.get(Donor), source.get("split_key")
+    if donor is None:
+        return None if key is None else adata.obs[key].to_numpy()
+    return donor.groups(adata.obs)
+
+
+def _label(arguments: Mapping[str, Any]) -> Label | None:
+    """The label before its levels are learned: the split comes first."""
+    key = arguments.get("labels_key")
+    return key and Label(key, (), arguments.get("unlabeled_category"))
+
+
+def _few_labels(adata: AnnData, label: Label, split: Split) -> bool:
     """Whether labels are so few that training should have all of them."""
-    if columns.labels_key is None:
-        return False
-    known = labelled(adata.obs, columns)
+    known = label.labelled(adata.obs)
     few = known[split.development].mean() < FEW_LABELS
     return bool(few and not known[split.validation].all())
 
 
-def _labels_to_training(adata: AnnData, columns: Columns, split: Split) -> Split:
+def _labels_to_training(adata: AnnData, label: Label, split: Split) -> Split:
     """The labelled validation cells go to training: validation looks at no label."""
-    known = labelled(adata.obs, columns)[split.validation]
+    known = label.labelled(adata.obs)[split.validation]
     train = np.concatenate([split.train, split.validation[known]])
     return replace(split, train=train, validation=split.validation[~known])
 

@@ -1,7 +1,7 @@
 """What fitted stories are used for: one file per user verb, `verb(run, data, ...)`."""
 
-from ..runs.generators import GENERATORS, Generator
-from ..runs.states import States, conditions
+from ..runs.generators import GENERATORS
+from ..runs.states import States
 from .arviz import loo_pit, to_arviz
 from .conformal import Mondrian, calibrate
 from .differential_expression import differential_expression
@@ -28,13 +28,11 @@ __all__ = [
     "GENERATORS",
     "CountHybrid",
     "CrossFitted",
-    "Generator",
     "Hybrid",
     "Mondrian",
     "States",
     "calibrate",
     "cells_needed",
-    "conditions",
     "cross_fit",
     "differential_expression",
     "embed",

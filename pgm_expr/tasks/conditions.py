@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data import Cells, change
+from ..data import Cells
 from ..runs.simulated_covariates import differ, kept_cells
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def check_drawn(run: Fitted, condition: Mapping[str, object]) -> None:
     """ValueError for a column of obs that leaves all draws the same, from the same noise."""
     library, before = kept_cells(run.notes, FEW)
     for key, level in condition.items():
-        after = change(run.encoding, before, {key: level}) if before else {}
+        after = run.encoding.set_to(before, {key: level}, len(library))
         one, other = (run.draw(library, covariates, 0) for covariates in (before, after))
         if differ(before, after).any() and np.array_equal(one, other):
             raise ValueError(
@@ -32,7 +32,7 @@ def check_drawn(run: Fitted, condition: Mapping[str, object]) -> None:
 def check_expressed(run: Fitted, cells: Cells, condition: Mapping[str, object]) -> None:
     """ValueError for a column of obs that leaves all expected counts the same, given states."""
     for key, level in condition.items():
-        after = change(run.encoding, cells.columns, {key: level})
+        after = run.encoding.set_to(cells.columns, {key: level}, len(cells))
         _refuse_held(run, key, [n for n in after if after[n] is not cells.columns.get(n)])
         index = np.flatnonzero(differ(cells.columns, after))[:FEW]
         one, other = (

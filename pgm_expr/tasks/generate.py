@@ -13,13 +13,13 @@ from torch import Tensor
 from .. import zoo
 from ..data import sweep
 from ..inference import seeded
-from ..inference.bars import endless
+from ..inference.progress import endless
 from ..inference.threads import few_threads
 from ..predict import withheld
 from ..runs.fitted import SWEEP
 from ..runs.generators import GENERATORS, Learnt
 from ..runs.simulated_covariates import as_cells, draw_covariates
-from ..runs.states import States, conditions
+from ..runs.states import States
 from .sample import sample
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def train_generator(
         )
     known = table.split.development if among is None else among
     states = States.of(run.model, run.guide, next(run.unlabelled(cells, known[:2])))
-    given = conditions(cells.rows(known), run.notes["dims"])
+    given = run.encoding.indicators(cells.rows(known))
     size, width = states.size, 0 if given is None else given.shape[1]
     with seeded(seed):
         made = make(size, width).to(run.device)
@@ -195,7 +195,7 @@ def draw_given(
 ) -> tuple[Tensor, Tensor]:
     """Counts (n, G) and states (n, D) of cells with these encoded covariates."""
     with seeded(seed):
-        given = conditions(covariates, run.notes["dims"])
+        given = run.encoding.indicators(covariates)
         states = learnt.generator.sample(n, given, **options)
         if library is not None:
             states = learnt.states.at_library(states, torch.as_tensor(library).to(states))

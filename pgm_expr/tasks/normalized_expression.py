@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data import change
 from .conditions import check_expressed
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def normalized_expression(
     """
     cells = run.query(data)
     check_expressed(run, cells, condition or {})
-    at = change(run.encoding, cells.columns, condition or {})
+    at = run.encoding.set_to(cells.columns, condition or {}, len(cells))
     return run.expected(cells, np.arange(len(cells)), at, library=library, draws=draws)
 
 

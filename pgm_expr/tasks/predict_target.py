@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..data import Target
 from .predict_labels import DRAWS, draw_latents, predict_labels
 
 if TYPE_CHECKING:
@@ -48,16 +49,19 @@ def predict_target(run: Fitted, data: AnnData | str | Path, *, draws: int = DRAW
     """
     import pandas as pd
 
-    if not has_target(run):
+    target = run.encoding.get(Target)
+    if target is None or not has_target(run):
         raise ValueError("the run has no target to predict. Fit regress with a target_key.")
-    cells, (mean, sd) = run.query(data), run.encoding.target
+    cells, head = run.query(data), run.model.get_submodule("head")
     states = draw_latents(run, cells, np.arange(len(cells)), draws)
     with torch.no_grad():
-        predicted = run.model.head(torch.as_tensor(states, device=run.device))
+        predicted = head(torch.as_tensor(states, device=run.device))
         moments = predicted.mean, predicted.variance
         loc, variance = (moment[..., 0].cpu().numpy() for moment in moments)
     spread = np.sqrt(loc.var(0) + variance.mean(0))
-    found = pd.DataFrame({"mean": mean + sd * loc.mean(0), "sd": sd * spread}, cells.names)
+    found = pd.DataFrame(
+        {"mean": target.mean + target.sd * loc.mean(0), "sd": target.sd * spread}, cells.names
+    )
     if hasattr(data, "obs"):
         for name in found:
             data.obs[f"{run.prefix}_target_{name}"] = found[name].to_numpy()
@@ -100,4 +104,8 @@ def predict(run: Fitted, data: AnnData | str | Path, *, draws: int = DRAWS) -> p
 def has_target(run: Fitted) -> bool:
     """Whether the story has a head for a number, and the data had one."""
     arguments = inspect.signature(run.model.forward).parameters
-    return "target" in arguments and hasattr(run.model, "head") and bool(run.encoding.target)
+    return (
+        "target" in arguments
+        and hasattr(run.model, "head")
+        and run.encoding.get(Target) is not None
+    )

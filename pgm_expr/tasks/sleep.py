@@ -10,7 +10,7 @@ import torch
 
 from .. import inference
 from ..data import epoch
-from ..inference.bars import tally
+from ..inference.progress import tally
 from ..inference.threads import few_threads
 from ..predict import withheld
 

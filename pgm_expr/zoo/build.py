@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..inference import places
+from ..inference import source_lines as places
 from .catalogue import PARTS, Story, part_name, pick
 
 FROM_DATA = (
@@ -78,9 +78,10 @@ def defaults(story: Story) -> dict[str, Any]:
 def takes(story: Story, options: Mapping[str, object]) -> str:
     """What a story with these options is about: raw "counts", or "values" on a log scale.
 
-    The likelihood says so, or the model where it has no such part.
+    It follows from the `measure` of the likelihood, or of a model without such a part.
     """
-    return getattr(_chosen(options).get("likelihood", story.model), "takes", "counts")
+    part = _chosen(options).get("likelihood", story.model)
+    return "values" if getattr(part, "measure", COUNTS) == "values" else "counts"
 
 
 def measure(model: nn.Module) -> str:

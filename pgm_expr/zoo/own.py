@@ -11,7 +11,8 @@ from types import ModuleType
 
 from torch import nn
 
-from ..inference import Objective, places
+from ..inference import Objective
+from ..inference import source_lines as places
 from .catalogue import Story
 from .catalogue import story as named
 from .page import page

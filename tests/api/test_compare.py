@@ -91,7 +91,7 @@ def test_a_figure_is_that_of_the_run_it_came_from(done, adata):
     bounds = []
     for seed in (0, 1):
         run = pgm_expr.load(out / "runs" / variant.name / f"seed-{seed}")
-        run.reread(adata)
+        run.training_table(adata)
         cells, split = run.table.cells, run.table.split
         batches = list(pgm_expr.data.sweep(cells, split.test, 64))
         bounds.append(pgm_expr.evaluation.iwae(run.model, run.guide, batches, (5, 20))[5].mean())

@@ -12,7 +12,7 @@ from pgm_expr import simulate
 from pgm_expr.cli import main as cli
 from pgm_expr.diffusion import LatentDiffusion
 from pgm_expr.tasks import GENERATORS
-from pgm_expr.tasks.generate import learn
+from pgm_expr.tasks.generate import train_generator
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")
 STEPS = 60
@@ -42,7 +42,7 @@ def run(folder):
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_counts_are_of_the_run_and_seeded(run, name):
-    run.generators[name] = learn(run, name, steps=STEPS)
+    run.generators[name] = train_generator(run, name, steps=STEPS)
     drawn = run.generate(30, by=name, seed=1)
     assert list(drawn.var_names) == run.notes["genes"] and drawn.shape[0] == 30
     assert np.issubdtype(drawn.X.dtype, np.integer) and drawn.X.min() >= 0
@@ -54,7 +54,7 @@ def test_counts_are_of_the_run_and_seeded(run, name):
 
 
 def test_a_generator_is_kept_with_the_run(run, folder):
-    run.generators["flow"] = learn(run, "flow", steps=STEPS)
+    run.generators["flow"] = train_generator(run, "flow", steps=STEPS)
     run.save(folder / "with_flow")
     again = pgm_expr.load(folder / "with_flow")
     assert (again.generate(20, by="flow").X != run.generate(20, by="flow").X).nnz == 0
@@ -62,7 +62,7 @@ def test_a_generator_is_kept_with_the_run(run, folder):
 
 
 def test_a_condition_decides_what_is_drawn(run, folder):
-    run.generators["flow"] = learn(run, "flow", steps=400)
+    run.generators["flow"] = train_generator(run, "flow", steps=400)
     means = {}
     for level in run.encoding.labels:
         drawn = run.generate(200, by="flow", condition={"type": level})
@@ -92,12 +92,12 @@ def test_cells_of_the_test_set_are_never_learnt_from(run, monkeypatch):
         "fit",
         lambda self, posterior, condition=None, **_: seen.append(len(posterior())) or iter([0.0]),
     )
-    learn(run, "flow")
+    train_generator(run, "flow")
     assert seen == [len(run.table.split.development)]
 
 
 def test_libraries_can_be_given(run):
-    run.generators["flow"] = learn(run, "flow", steps=STEPS)
+    run.generators["flow"] = train_generator(run, "flow", steps=STEPS)
     library = np.linspace(500, 5000, 300)
     drawn = run.generate(300, by="flow", library=library)
     np.testing.assert_allclose(drawn.obs["library"], library, rtol=1e-4)
@@ -113,7 +113,7 @@ def test_prior_is_the_storys_own(run):
     ("how", "words"),
     [
         (dict(by="difusion"), "diffusion"),
-        (dict(by="flow", guidance=2.0), "guidance means nothing to flow"),
+        (dict(by="flow", guidance=2.0), "flow has no option guidance"),
         (dict(condition={"type": "type9"}), "type9"),
         (dict(condition={"donor": "a"}), "donor"),
     ],

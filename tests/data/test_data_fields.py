@@ -1,4 +1,4 @@
-"""Encodings: levels by hand, unseen and missing values, JSON and back."""
+"""Fields and their encoding: levels by hand, unseen and missing values, JSON and back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pgm_expr.data import Columns, Encoding, labelled
+from pgm_expr.data import (
+    Batch,
+    CategoricalCovariate,
+    ContinuousCovariate,
+    Donor,
+    Encoding,
+    Label,
+    Perturbation,
+    Target,
+    grouped_split,
+)
 
 OBS = pd.DataFrame(
     {
@@ -21,13 +31,19 @@ OBS = pd.DataFrame(
     },
     index=[f"cell{i}" for i in range(12)],
 )
-COLUMNS = Columns("cell_type", "plate", ("donor",), ("age",), "unknown")
+ARGUMENTS = {
+    "labels_key": "cell_type",
+    "batch_key": "plate",
+    "categorical_covariate_keys": ("donor",),
+    "continuous_covariate_keys": ("age",),
+    "unlabeled_category": "unknown",
+}
 TRAIN = np.arange(4)
 
 
 @pytest.fixture
 def encoding():
-    return Encoding.learn(OBS, COLUMNS, TRAIN)
+    return Encoding.learn(OBS, ARGUMENTS, TRAIN)
 
 
 def refused(call):
@@ -37,15 +53,18 @@ def refused(call):
     return str(caught.value)
 
 
-def learn(obs=OBS, train=TRAIN, **columns):
-    return Encoding.learn(obs, Columns(**columns), train)
+def learn(obs=OBS, train=TRAIN, **arguments):
+    return Encoding.learn(obs, arguments, train)
 
 
 def test_levels_and_moments(encoding):
     assert encoding.labels == ("B", "T")
-    assert encoding.batches == ("10", "2")
-    assert encoding.categories == {"donor": ("d1", "d2")}
-    assert encoding.moments["age"] == (30.0, pytest.approx(np.std([20, 40, 30])))
+    assert encoding.get(Label) == Label("cell_type", ("B", "T"), "unknown")
+    assert encoding.get(Batch).levels == ("10", "2")
+    assert encoding.get(CategoricalCovariate) == CategoricalCovariate("donor", ("d1", "d2"))
+    age = encoding.get(ContinuousCovariate)
+    assert (age.key, age.mean, age.sd) == ("age", 30.0, pytest.approx(np.std([20, 40, 30])))
+    assert encoding.get(Target) is None
     assert encoding.features == (
         "donor=d1",
         "donor=d2",
@@ -76,10 +95,11 @@ def test_codes_by_hand(encoding):
 
 def test_codes_point_back_at_the_levels(encoding):
     codes = encoding.encode(OBS)["batch"]
-    assert [encoding.batches[code] for code in codes] == [str(plate) for plate in OBS["plate"]]
+    levels = encoding.get(Batch).levels
+    assert [levels[code] for code in codes] == [str(plate) for plate in OBS["plate"]]
 
 
-def test_only_what_was_asked_for():
+def test_only_columns_that_are_named():
     encoding = learn(batch_key="plate")
     assert set(encoding.encode(OBS)) == {"batch"}
     assert encoding.dims() == {"batches": 2}
@@ -88,9 +108,8 @@ def test_only_what_was_asked_for():
 
 
 def test_levels_come_from_all_cells_in_any_type():
-    assert learn(train=np.array([0]), categorical_covariate_keys=("plate",)).categories == {
-        "plate": ("10", "2")
-    }
+    plates = learn(train=np.array([0]), categorical_covariate_keys=("plate",))
+    assert plates.fields == (CategoricalCovariate("plate", ("10", "2")),)
     encoding = learn(batch_key="plate")
     floats = OBS.assign(plate=OBS["plate"].astype(float))
     words = OBS.assign(plate=OBS["plate"].astype(str).astype("category"))
@@ -116,7 +135,7 @@ def test_json_round_trip(encoding):
 
 
 @pytest.mark.parametrize(
-    ("columns", "meant"),
+    ("arguments", "meant"),
     [
         ({"labels_key": "celltype"}, "cell_type"),
         ({"batch_key": "Plate"}, "plate"),
@@ -126,8 +145,8 @@ def test_json_round_trip(encoding):
         ({"target_key": "agee"}, "age"),
     ],
 )
-def test_unknown_key_lists_and_guesses(columns, meant):
-    message = refused(lambda: learn(**columns))
+def test_unknown_key_lists_and_guesses(arguments, meant):
+    message = refused(lambda: learn(**arguments))
     assert "it holds 'cell_type', 'plate', 'donor', 'age'" in message
     assert f"Did you mean '{meant}'?" in message
 
@@ -223,7 +242,7 @@ GUIDE = dict(perturbation_key="guide", control="ctrl")
 def test_perturbations_are_the_singles_of_all_combinations():
     """By hand: two singles in order of the alphabet; a control beside one adds nothing."""
     encoding = learn(SCREEN, **GUIDE)
-    assert encoding.perturbations == ("KLF1", "SPI1")
+    assert encoding.get(Perturbation).levels == ("KLF1", "SPI1")
     assert encoding.dims() == {"perturbations": 2}
     encoded = encoding.encode(SCREEN[:6])
     expected = [[0, 0], [1, 0], [1, 1], [0, 1], [0, 0], [1, 0]]
@@ -233,7 +252,7 @@ def test_perturbations_are_the_singles_of_all_combinations():
 
 def test_without_a_control_every_level_is_a_perturbation():
     encoding = learn(SCREEN, perturbation_key="guide")
-    assert encoding.perturbations == ("KLF1", "SPI1", "ctrl")
+    assert encoding.get(Perturbation).levels == ("KLF1", "SPI1", "ctrl")
     rows = encoding.encode(SCREEN[4:6])["perturbation"]
     np.testing.assert_array_equal(rows, [[0, 0, 1], [1, 0, 1]])
 
@@ -273,13 +292,16 @@ def test_a_control_that_is_not_there():
 def test_a_target_is_standardised_by_the_training_cells():
     """Of cells 0 to 3 the known values are 1, 2 and 3."""
     encoding = learn(SCREEN, target_key="growth")
-    assert encoding.target == (2.0, pytest.approx(np.sqrt(2 / 3))) and encoding.dims() == {}
+    growth = encoding.get(Target)
+    assert (growth.mean, growth.sd) == (2.0, pytest.approx(np.sqrt(2 / 3)))
+    assert encoding.dims() == {}
     target = encoding.encode(SCREEN[:6])["target"]
     expected = (np.array([1, 2, np.nan, 3, 4, 5]) - 2) / np.sqrt(2 / 3)
     np.testing.assert_allclose(target, expected[:, None], rtol=1e-6)
     assert target.dtype == np.float32
-    mean, sd = encoding.target
-    np.testing.assert_allclose(target[:, 0] * sd + mean, SCREEN["growth"][:6], rtol=1e-6)
+    np.testing.assert_allclose(
+        target[:, 0] * growth.sd + growth.mean, SCREEN["growth"][:6], rtol=1e-6
+    )
     assert "target" not in encoding.encode(SCREEN.drop(columns="growth"))
 
 
@@ -294,15 +316,131 @@ def test_perturbations_and_target_go_through_json():
     encoding = learn(SCREEN, **GUIDE, target_key="growth")
     stored = json.loads(json.dumps(encoding.to_json()))
     assert Encoding.from_json(stored) == encoding
-    for key in ("perturbations", "target"):  # as an earlier version stored it
-        stored.pop(key)
-    for key in ("perturbation_key", "control", "target_key"):
-        stored["columns"].pop(key)
-    assert Encoding.from_json(stored) == learn(SCREEN)
+
+
+OF_0_5_0 = """{"columns": {"labels_key": "cell_type", "batch_key": "plate",
+"categorical_covariate_keys": ["donor"], "continuous_covariate_keys": ["age"],
+"unlabeled_category": "unknown", "perturbation_key": "guide", "control": "ctrl",
+"target_key": "growth"}, "labels": ["B", "T"], "batches": ["10", "2"], "categories":
+{"donor": ["d1", "d2"]}, "moments": {"age": [30.0, 8.16496580927726]}, "perturbations":
+["KLF1", "SPI1"], "target": [2.0, 0.816496580927726]}"""  # as 0.5.0 wrote it of these cells
+
+
+def test_encodings_of_0_5_0_are_read():
+    both = pd.concat([OBS, SCREEN], axis=1)
+    arguments = {**ARGUMENTS, **GUIDE, "target_key": "growth"}
+    assert Encoding.from_json(json.loads(OF_0_5_0)) == Encoding.learn(both, arguments, TRAIN)
+
+
+def test_encodings_of_0_5_0_hold_only_columns_that_are_named():
+    stored = json.loads(OF_0_5_0)
+    for name in ("labels", "batches", "perturbations"):
+        stored[name] = []
+    stored |= {"categories": {}, "moments": {}, "target": None}
+    stored["columns"] = dict.fromkeys(stored["columns"])
+    assert Encoding.from_json(stored) == Encoding()
+    stored["columns"]["batch_key"], stored["batches"] = "plate", ["10", "2"]
+    assert Encoding.from_json(stored) == learn(batch_key="plate")
+
+
+def test_encodings_before_perturbations_and_targets_are_read():
+    stored = json.loads(OF_0_5_0)
+    for name in ("perturbations", "target"):
+        stored.pop(name)
+    for name in ("perturbation_key", "control", "target_key"):
+        stored["columns"].pop(name)
+    assert Encoding.from_json(stored) == learn(**ARGUMENTS)
+
+
+def test_a_kind_of_a_newer_version_is_named():
+    stored = {"fields": [{"kind": "time", "key": "hours"}]}
+    message = refused(lambda: Encoding.from_json(stored))
+    assert "unknown kind 'time'" in message and "Update pgm_expr" in message
 
 
 def test_which_cells_have_a_label():
     expected = [True, True, False, True, False, True] * 2
-    columns = Columns(labels_key="cell_type", unlabeled_category="unknown")
-    np.testing.assert_array_equal(labelled(OBS, columns), expected)
-    np.testing.assert_array_equal(labelled(OBS, Columns(labels_key="plate")), [True] * 12)
+    label = Label("cell_type", unlabeled_category="unknown")
+    np.testing.assert_array_equal(label.labelled(OBS), expected)
+    np.testing.assert_array_equal(Label("plate").labelled(OBS), [True] * 12)
+    assert "no column 'type'" in refused(lambda: Label("type").labelled(OBS))
+
+
+def test_an_unknown_argument_is_named():
+    message = refused(lambda: learn(label_key="cell_type"))
+    assert "unknown argument 'label_key'" in message and "Did you mean 'labels_key'" in message
+
+
+def test_a_covariate_named_twice_counts_once():
+    once, twice = (learn(categorical_covariate_keys=["donor"] * times) for times in (1, 2))
+    assert once == twice
+
+
+def test_fit_arguments_provide_entries_and_sizes():
+    covariates = "categorical_covariate_keys or continuous_covariate_keys"
+    assert Encoding.requires() == {
+        "label": "labels_key",
+        "labels": "labels_key",
+        "batch": "batch_key",
+        "batches": "batch_key",
+        "condition": covariates,
+        "conditions": covariates,
+        "perturbation": "perturbation_key",
+        "perturbations": "perturbation_key",
+        "target": "target_key",
+    }
+
+
+@pytest.mark.parametrize("argument", ["donor_key", "split_key"])
+def test_donors_fill_no_entry_and_have_codes(argument):
+    """By hand: levels d1, d2 in the order of the alphabet."""
+    known = OBS.assign(donor=["d1", "d2", "d2", "d1"] * 3)
+    encoding = learn(known, **{argument: "donor"})
+    donor = encoding.get(Donor)
+    assert donor == Donor("donor", ("d1", "d2"))
+    assert donor.groups(known).tolist() == [0, 1, 1, 0] * 3
+    assert encoding.encode(known) == encoding.encode(OBS.drop(columns="donor")) == {}
+    assert encoding.dims() == {} and encoding.features == ()
+
+
+def test_one_donor_a_cell_raises_no_warning():
+    """As in bulk data, where each sample is a donor."""
+    samples = OBS.assign(sample=OBS.index)
+    assert learn(samples, donor_key="sample").get(Donor).size == 12
+
+
+def test_donors_that_the_fit_has_not_seen_are_groups_of_their_own():
+    donor = Donor("donor", ("d2", "d4"))
+    query = pd.DataFrame({"donor": ["d9", "d4", "d1", "d9", "d2"]})
+    assert donor.groups(query).tolist() == [3, 1, 2, 3, 0]
+
+
+def test_donors_must_be_known():
+    message = refused(lambda: learn(donor_key="donor"))
+    assert "obs column 'donor' must name a donor for each cell: found 2 missing" in message
+    assert "first at cell 'cell2'" in message
+    empty = OBS.assign(donor=None)
+    assert "missing in all 12 cells" in refused(lambda: learn(empty, donor_key="donor"))
+    gone = OBS.drop(columns="donor")
+    assert "no column 'donor'" in refused(lambda: Donor("donor", ("d1",)).groups(gone))
+
+
+def test_donors_have_one_column():
+    message = refused(lambda: learn(donor_key="plate", split_key="donor"))
+    assert "must name one column: got 'plate' and 'donor'" in message
+    assert learn(donor_key="plate", split_key="plate") == learn(split_key="plate")
+    for argument in ("donor_key", "split_key"):
+        message = refused(lambda argument=argument: learn(**{argument: "plat"}))
+        assert f"{argument} 'plat' is not a column of obs" in message
+        assert "Did you mean 'plate'?" in message
+
+
+@pytest.mark.parametrize("kind", [str, int, float, "category"])
+def test_a_split_by_codes_of_donors_is_the_split_by_their_column(kind):
+    drawn = pd.Series(np.random.default_rng(0).integers(0, 30, 500))
+    obs = pd.DataFrame({"donor": drawn.astype(kind)})
+    groups = learn(obs, donor_key="donor").get(Donor).groups(obs)
+    for seed in range(3):
+        one, other = grouped_split(obs["donor"], seed), grouped_split(groups, seed)
+        for part in ("train", "validation", "test"):
+            np.testing.assert_array_equal(getattr(one, part), getattr(other, part))

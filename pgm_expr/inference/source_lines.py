@@ -1,4 +1,4 @@
-"""Where in a user's file something stands, for messages that name file and line."""
+"""File and line of a definition in a user's file, for error messages."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import pyro
 from pyro.poutine.messenger import Messenger
 from torch import nn
 
-LIBRARIES = {"torch", "pyro", "builtins"}  # no line of theirs is the user's
+if TYPE_CHECKING:
+    from pyro.poutine.runtime import Message
+
+LIBRARIES = {"torch", "pyro", "builtins"}  # packages whose lines are not the user's
 Line = tuple[str, int]  # file and number
 
 
@@ -30,7 +34,7 @@ def within(line: Line) -> str:
 
 
 def of_method(owner: type, name: str = "forward") -> Line | None:
-    """Where a class or one of its bases defines a method; None for a library's."""
+    """Where a class or one of its bases defines a method; None for a method of a library."""
     for base in _classes(owner):
         if inspect.isfunction(vars(base).get(name)):
             code = inspect.unwrap(vars(base)[name]).__code__
@@ -39,14 +43,14 @@ def of_method(owner: type, name: str = "forward") -> Line | None:
 
 
 def of_error(error: BaseException, owner: type | str) -> Line | None:
-    """The last line that an exception passed in the file of a class, or in a file."""
+    """The last line of an exception's traceback in the file of a class, or in a file."""
     stack = traceback.walk_tb(error.__traceback__)
     lines = [(frame.f_code.co_filename, number) for frame, number in stack]
     return _first(reversed(lines), owner)
 
 
 def of_attribute(owner: type, name: str, *, last: bool = False) -> Line | None:
-    """The first or last statement of a class, or its bases, that gives `self.name` a value."""
+    """The first or last statement of a class, or its bases, that assigns `self.name`."""
     for base in _classes(owner):
         lines, start = _source(base)
         numbers = sorted(_stores(ast.parse("".join(lines)), name)) if lines else []
@@ -56,7 +60,7 @@ def of_attribute(owner: type, name: str, *, last: bool = False) -> Line | None:
 
 
 def sampled(error: BaseException) -> str | None:
-    """The name of the `pyro.sample` that an exception came out of."""
+    """The name of the site in whose `pyro.sample` an exception was raised."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code is pyro.sample.__code__:
             return frame.f_locals["name"]
@@ -64,23 +68,25 @@ def sampled(error: BaseException) -> str | None:
 
 
 class Lines(Messenger):
-    """Notes the line of each `pyro.sample` (and `pyro.plate`) that a half runs, by its name."""
+    """Records the line of each `pyro.sample` and `pyro.plate` of a model or guide, by name."""
+
+    found: dict[str, Line | None]
 
     def __init__(self, half: nn.Module) -> None:
         super().__init__()
         self.owner, self.found, self.outside = type(half), {}, sys._getframe(1)
 
-    def _pyro_sample(self, msg: dict) -> None:
-        self.found[msg["name"]] = _first(self._callers(sys._getframe()), self.owner)
+    def _pyro_sample(self, msg: Message) -> None:
+        self.found[str(msg["name"])] = _first(self._callers(sys._getframe()), self.owner)
 
-    def _callers(self, frame: FrameType) -> Iterable[Line]:
-        while frame is not self.outside:
+    def _callers(self, frame: FrameType | None) -> Iterable[Line]:
+        while frame is not None and frame is not self.outside:
             yield frame.f_code.co_filename, frame.f_lineno
             frame = frame.f_back
 
 
 def _first(lines: Iterable[Line], owner: type | str) -> Line | None:
-    """The first line in the file of a class; where there is none, in one of its bases' files."""
+    """The first line in the file of a class; if there is none, in the file of a base class."""
     lines = list(lines)
     for files in ({owner},) if isinstance(owner, str) else _files(owner):
         for line in lines:
@@ -90,7 +96,7 @@ def _first(lines: Iterable[Line], owner: type | str) -> Line | None:
 
 
 def _files(owner: type) -> tuple[set[str], set[str]]:
-    """The files of a class itself, and of it with its bases."""
+    """The files of a class, and of the class with its bases."""
     of = {
         base: {inspect.unwrap(v).__code__.co_filename for v in vars(base).values() if _written(v)}
         for base in _classes(owner)
@@ -112,7 +118,7 @@ def _classes(owner: type) -> list[type]:
 
 
 def _source(owner: type) -> tuple[list[str], int]:
-    """The lines of a class, unindented, and the number of the first; none where unknown."""
+    """The lines of a class, unindented, and the number of the first; empty where unknown."""
     try:
         lines, start = inspect.getsourcelines(owner)
     except (OSError, TypeError):
@@ -121,7 +127,7 @@ def _source(owner: type) -> tuple[list[str], int]:
 
 
 def _stores(tree: ast.AST, name: str) -> Iterable[int]:
-    """Lines of the statements that give `self.name` a value other than None."""
+    """Lines of the statements that assign `self.name` a value other than None."""
     for node in ast.walk(tree):
         if isinstance(node, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
             unset = isinstance(node.value, ast.Constant) and node.value.value is None
@@ -129,9 +135,7 @@ def _stores(tree: ast.AST, name: str) -> Iterable[int]:
             names = {n.attr for t in targets for n in ast.walk(t) if isinstance(n, ast.Attribute)}
             if name in names and not unset and node.value is not None:
                 yield node.lineno
-        elif isinstance(node, ast.Call) and [a.value for a in node.args[:1] if _text(a)] == [name]:
-            yield node.lineno  # self.register_buffer(name, ...)
-
-
-def _text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+        elif isinstance(node, ast.Call):
+            first = node.args[:1]
+            if first and isinstance(first[0], ast.Constant) and first[0].value == name:
+                yield node.lineno  # self.register_buffer(name, ...)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgm_expr.inference.bars import bar
+from pgm_expr.inference.progress import bar
 
 
 def history(epochs, warmup=3):

@@ -1,9 +1,10 @@
-"""Words for error messages: lists that stay short, and the name that was probably meant."""
+"""Pieces of error messages: short lists, the name that was probably meant, what went wrong."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def listing(names: Iterable[object], limit: int = 10) -> str:
@@ -26,3 +27,12 @@ def one_line(error: BaseException) -> str:
     """The text of another library's exception on one line, without its full stop."""
     text = " ".join(str(error).split()).rstrip(".")
     return text or type(error).__name__
+
+
+def refuse_absent(path: Path, what: str) -> None:
+    """Raise FileNotFoundError where there is no such path, with the names beside it."""
+    if not path.exists():
+        here = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise FileNotFoundError(
+            f"{path} does not exist.{near(path.name, here)} Check the path to {what}."
+        )
