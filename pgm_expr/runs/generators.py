@@ -16,7 +16,6 @@ from ..inference import load_tensors, save_tensors
 from ..nn import StateGenerator
 from .states import States
 
-
 GENERATORS: Mapping[str, type[StateGenerator]] = {
     "diffusion": LatentDiffusion,
     "flow": SplineFlow,

@@ -10,8 +10,6 @@ at one draw of the guide, which is kept with the generator.
 
 from __future__ import annotations
 
-from ..inference.tracing import Batch, Site
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -22,7 +20,7 @@ from torch import Tensor, nn
 from torch.distributions import biject_to
 
 from ..inference import call
-from ..inference.tracing import sample_sites, trace, within_cells
+from ..inference.tracing import Batch, Site, sample_sites, trace, within_cells
 
 LIBRARY = "log_library"
 

@@ -178,9 +178,7 @@ def _split(adata: AnnData, groups: np.ndarray | None, seed: int) -> Split:
     return random_split(adata.n_obs, seed) if groups is None else grouped_split(groups, seed)
 
 
-def _groups(
-    adata: AnnData, encoding: Encoding, source: Mapping[str, Any]
-) -> np.ndarray | None:
+def _groups(adata: AnnData, encoding: Encoding, source: Mapping[str, Any]) -> np.ndarray | None:
     """What stayed whole in the split of an earlier fit; format 0 has it in `source`."""
     donor, key = encoding.get(Donor), source.get("split_key")
     if donor is None:
