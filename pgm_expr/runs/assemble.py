@@ -1,4 +1,4 @@
-"""Runs from their notes: model and guide built anew, before training or to receive stored weights."""
+"""Runs from their notes: model and guide built anew, to train or to receive weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A fitted story: model, guide, how they came about, and the primitives that every task is made of."""
+"""A fitted story: model, guide, how they came about, and the primitives of every task."""
 
 from __future__ import annotations
 
