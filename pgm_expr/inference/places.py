@@ -64,7 +64,7 @@ def sampled(error: BaseException) -> str | None:
 
 
 class Lines(Messenger):
-    """Notes the line of each `pyro.sample` (and `pyro.plate`) that a half runs, by its name."""
+    """Notes the line of each `pyro.sample`, `plate` and `param` that a half runs, by its name."""
 
     def __init__(self, half: nn.Module) -> None:
         super().__init__()
@@ -72,6 +72,8 @@ class Lines(Messenger):
 
     def _pyro_sample(self, msg: dict) -> None:
         self.found[msg["name"]] = _first(self._callers(sys._getframe()), self.owner)
+
+    _pyro_param = _pyro_sample
 
     def _callers(self, frame: FrameType) -> Iterable[Line]:
         while frame is not self.outside:
