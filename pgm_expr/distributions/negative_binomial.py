@@ -83,7 +83,7 @@ class _LogProb(torch.autograd.Function):
         small, large = _small_and_large(x, theta)
         logits = (log_mean - log_dispersion).contiguous()  # below it is written by position
         log_gain = softplus(logits, threshold=40)  # log(1 + m / theta)
-        added = _at_small(small, x, log_mean, log_dispersion, log_gain) if small is not None else ()
+        added = () if small is None else _at_small(small, x, log_mean, log_dispersion, log_gain)
         value = log_gain.mul_(-theta)  # in place: fresh memory costs more than arithmetic here
         dense = [value]
         if gradient:
@@ -105,7 +105,7 @@ class _LogProb(torch.autograd.Function):
 
 
 def _small_and_large(x: Tensor, theta: Tensor) -> tuple[Tensor | None, Tensor]:
-    """Flat positions of the positive counts: those in the table, if one is used, and the others."""
+    """Flat positions of the positive counts: those to look up, if any are, and the others."""
     where = sparse.positive(x)
     if sparse.everywhere(x) or theta.numel() * TABLE > 4 * len(where):
         return None, where
