@@ -29,6 +29,12 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def empty_store():
+    """Pyro keeps parameters by name: those of the test before would be this one's."""
+    pyro.clear_param_store()
+
+
 @pytest.fixture
 def float64():
     torch.set_default_dtype(torch.float64)
