@@ -134,7 +134,7 @@ CROSSINGS = {
     "tasks/embed.py": ("from ..report import tables", "tasks -> report"),
     "cli/options.py": ("from ..runs.fit import fit", "cli -> runs"),
     "api.py": ("from .cli.main import main", "api -> cli"),
-    "simulate.py": ("from pgm_expr import fit", "simulate -> __init__"),
+    "simulate/draw.py": ("from pgm_expr import fit", "simulate -> __init__"),
 }
 
 

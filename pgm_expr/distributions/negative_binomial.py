@@ -112,8 +112,9 @@ class _LogProb(torch.autograd.Function):
         if gradient:
             by_mean = logits.sigmoid_().mul_(-theta)
             dense += [by_mean, value - by_mean]
-        for whole, term in zip(dense, added, strict=False):
-            whole.view(-1).index_add_(0, small, term)
+        if small is not None:
+            for whole, term in zip(dense, added, strict=False):
+                whole.view(-1).index_add_(0, small, term)
         if sparse.everywhere(x) or len(large):
             exact = _at_large(large, x, log_mean, log_dispersion)
             dense = [sparse.place(d, large, e, x) for d, e in zip(dense, exact, strict=False)]

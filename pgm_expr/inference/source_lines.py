@@ -7,7 +7,7 @@ import inspect
 import sys
 import textwrap
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ LIBRARIES = {"torch", "pyro", "builtins"}  # packages whose lines are not the us
 Line = tuple[str, int]  # file and number
 
 
-def at(line: Line | None) -> str:
+def prefix(line: Line | None) -> str:
     """`mine.py, line 41: `, or nothing where the line is unknown."""
     return f"{within(line)}: " if line else ""
 
@@ -33,7 +33,7 @@ def within(line: Line) -> str:
     return f"{Path(line[0]).name}, line {line[1]}"
 
 
-def of_method(owner: type, name: str = "forward") -> Line | None:
+def of_method(owner: Callable, name: str = "forward") -> Line | None:
     """Where a class or one of its bases defines a method; None for a method of a library."""
     for base in _classes(owner):
         if inspect.isfunction(vars(base).get(name)):
@@ -42,14 +42,14 @@ def of_method(owner: type, name: str = "forward") -> Line | None:
     return None
 
 
-def of_error(error: BaseException, owner: type | str) -> Line | None:
+def of_error(error: BaseException, owner: Callable | str) -> Line | None:
     """The last line of an exception's traceback in the file of a class, or in a file."""
     stack = traceback.walk_tb(error.__traceback__)
     lines = [(frame.f_code.co_filename, number) for frame, number in stack]
     return _first(reversed(lines), owner)
 
 
-def of_attribute(owner: type, name: str, *, last: bool = False) -> Line | None:
+def of_attribute(owner: Callable, name: str, *, last: bool = False) -> Line | None:
     """The first or last statement of a class, or its bases, that assigns `self.name`."""
     for base in _classes(owner):
         lines, start = _source(base)
@@ -87,7 +87,7 @@ class Lines(Messenger):
             frame = frame.f_back
 
 
-def _first(lines: Iterable[Line], owner: type | str) -> Line | None:
+def _first(lines: Iterable[Line], owner: Callable | str) -> Line | None:
     """The first line in the file of a class; if there is none, in the file of a base class."""
     lines = list(lines)
     for files in ({owner},) if isinstance(owner, str) else _files(owner):
@@ -97,7 +97,7 @@ def _first(lines: Iterable[Line], owner: type | str) -> Line | None:
     return None
 
 
-def _files(owner: type) -> tuple[set[str], set[str]]:
+def _files(owner: Callable) -> tuple[set[str], set[str]]:
     """The files of a class, and of the class with its bases."""
     of = {
         base: {inspect.unwrap(v).__code__.co_filename for v in vars(base).values() if _written(v)}
@@ -111,7 +111,7 @@ def _written(value: object) -> bool:
     return inspect.isfunction(value) and hasattr(inspect.unwrap(value), "__code__")
 
 
-def _classes(owner: type) -> list[type]:
+def _classes(owner: Callable) -> list[type]:
     return [
         base
         for base in getattr(owner, "__mro__", ())
