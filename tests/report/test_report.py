@@ -1,6 +1,10 @@
 """What a person sees: pictures that show something, pages with their figures, a quiet bar."""
 
+import base64
 import io
+import json
+import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from pgm_expr import report, zoo
+from pgm_expr.cli import main as cli
 from pgm_expr.report.pictures import UNLABELLED
 
 METRICS = {
@@ -106,6 +111,30 @@ def test_a_picture_leaves_the_threads_of_torch(latent):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     assert threads == 1
+
+
+def test_pictures_of_a_run_are_its_curve_and_its_states(fitted):
+    pictures = fitted("vae").pictures()
+    assert list(pictures) == ["training.png", "latent.png"]
+    assert all(pixels(png).std() > 0.01 for png in pictures.values())
+    assert share(pixels(pictures["latent.png"]), "#4477aa") > 2e-4
+
+
+@pytest.mark.filterwarnings("ignore:posterior collapse")  # of few epochs
+def test_a_report_makes_the_picture_of_states_once(fitted, tmp_path, monkeypatch):
+    """It is kept with the run, and the second report takes it from there."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # `main` sets its own
+    folder, page = shutil.copytree(fitted.folder("vae"), tmp_path / "run"), tmp_path / "page.html"
+    (folder / "criticism.json").write_text(json.dumps({"not_measured": {}}))
+    made = []
+    for _ in range(2):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["report", str(folder), "--out", str(page)])
+        assert not stop.value.code
+        made.append((folder / "latent.png").stat().st_mtime_ns)
+    picture = (folder / "latent.png").read_bytes()
+    assert made[0] == made[1] and pixels(picture).std() > 0.01
+    assert base64.b64encode(picture).decode() in page.read_text()
 
 
 def test_the_metrics_page_holds_the_figures():
