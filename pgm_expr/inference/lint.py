@@ -229,7 +229,7 @@ def _check_parameters(half: Half, objective: nn.Module) -> None:
         value = half.trace.nodes[name]["value"]
         parameter = value.unconstrained() if hasattr(value, "unconstrained") else value
         if id(parameter) not in known:
-            where = at(half.lines.get(name))
+            where = prefix(half.lines.get(name))
             raise ValueError(
                 f"{where}pyro.param '{name}' of {half.name} is not trained: no module owns it. "
                 f"Write self.{name} = nn.Parameter(...), or PyroParam, in its constructor."
