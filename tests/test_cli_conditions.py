@@ -194,6 +194,7 @@ def test_every_kind_of_story_can_be_drawn(story, here, command, tmp_path):
 TOLD = {name: line.partition("--epochs")[0] for name, line in FITS.items()} | {
     "conditional_prior": "--batch-key plate",
     "ladder": "--gene-sets sets.gmt",
+    "offset": "--categorical type",
 }
 
 

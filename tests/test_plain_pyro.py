@@ -247,6 +247,7 @@ GRAPH = {  # what each variable of a story depends on
     "ladder": {"z_program": [], "z_pathway": ["z_program"], "x": ["z_pathway"]},
     "mixture": {"regime": [], "z": [], "x": ["regime", "z"]},
     "shift": {"effects": [], "z": [], "x": ["effects", "z"]},
+    "offset": {"z": [], "x": ["z"]},
 }
 
 

@@ -206,7 +206,7 @@ def _check_parameters(half: Half, objective: nn.Module) -> None:
         if id(parameter) not in known:
             where = places.at(half.lines.get(name))
             raise ValueError(
-                f"{where}pyro.param '{name}' of {half.name} would not be trained: no module owns it. "
+                f"{where}pyro.param '{name}' of {half.name} would not learn: no module owns it. "
                 f"Write self.{name} = nn.Parameter(...), or PyroParam, in its constructor."
             )
 
