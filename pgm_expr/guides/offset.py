@@ -1,10 +1,12 @@
 r"""Amortised guide of models/offset.py, conditioned on the same covariates.
 
-h_n = encode(log(1 + x_n) gated by c_n)
-z_n ~ Normal(loc(h_n), scale(h_n)^2)    state of cell n
+    h_n = encode(log(1 + x_n) gated by c_n)
+    z_n ~ Normal(loc(h_n), scale(h_n)^2)    state of cell n
 
-site  kind    plate  event
-z     latent  cells  (D,)
+    site  kind    plate  event
+    z     latent  cells  (D,)
+
+Kingma and Welling, ICLR 2014, https://arxiv.org/abs/1312.6114
 """
 
 from __future__ import annotations
