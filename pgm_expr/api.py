@@ -16,6 +16,7 @@ from .comparison.compare import compare
 from .comparison.table import Comparison
 from .criticism.criticize import CELLS, DRAWS, criticize
 from .criticism.evaluate import evaluate
+from .criticism.pages import criticism_page, html_report
 from .criticism.record import pictures, record
 from .criticism.sections import SECTIONS
 from .data import ARGUMENTS, describe, load_dataset
@@ -48,8 +49,10 @@ __all__ = [
     "Story",
     "check_out",
     "compare",
+    "criticism_page",
     "describe",
     "fit",
+    "html_report",
     "load",
     "load_dataset",
     "new_story",

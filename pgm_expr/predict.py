@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from pyro import poutine
@@ -125,7 +126,7 @@ def _latents(guide: nn.Module, batch: Batch) -> Trace:
     return guided.trace
 
 
-def _sites(model: nn.Module, latents: Trace, batch: Batch) -> Mapping[str, dict]:
+def _sites(model: nn.Module, latents: Trace, batch: Batch) -> Mapping[str, Any]:
     """Sites of the model run without counts at these latents."""
     with poutine.trace() as recorded, poutine.replay(trace=latents):
         call(model, _without_counts(batch))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -77,7 +78,7 @@ def zoo(
         return
     story = api.story(show)
     for half in (story.model, story.guide):
-        print(inspect.getsource(inspect.getmodule(half)))
+        print(inspect.getsource(sys.modules[half.__module__]))
 
 
 @app.command()

@@ -100,7 +100,7 @@ def write_report(
     api.check_out(out_file, ".html")
     loaded = (api.load(folder, story, device=device) for folder in run_folders)
     runs = [api.record(run, cells=cells, draws=draws) for run in loaded]
-    api.write_atomically(out_file, report.write_html(runs).encode())
+    api.write_atomically(out_file, api.html_report(runs).encode())
     out.print(f"Wrote {out_file}. Open it in a browser, or print it.")
 
 
@@ -116,4 +116,4 @@ def show_figures(run: api.Run, file: str | None = None, refine: int = 0) -> str 
 def _show_checks(checks: dict[str, Any], json_file: Path | None) -> None:
     if json_file is not None:
         api.write_atomically(json_file, json.dumps(checks, indent=1).encode())
-    out.print(report.criticism_page(checks))
+    out.print(api.criticism_page(checks))

@@ -64,7 +64,14 @@ def compare(
     refused = {variant: why for variant, why in reasons.items() if why}
     check_settings(settings, [v for v in wanted if v not in refused], known)
     table = prepare(data, columns, takes=takes, **of_table)
-    work = Work(table, dict(zip(known, stories, strict=True)), Path(out), draws, device, settings)
+    work = Work(
+        table,
+        {name: story for name, story in zip(known, stories, strict=True)},
+        Path(out),
+        draws,
+        device,
+        settings,
+    )
     work.begin(overwrite, {name: digest(story) for name, story in known.items()})
     todo = [(v, seed) for v in wanted if v not in refused for seed in range(seeds)]
     done: dict[Variant, dict[int, Any]] = {}

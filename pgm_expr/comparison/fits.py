@@ -34,7 +34,7 @@ class Work:
     """All that the fits share."""
 
     table: Table
-    stories: Mapping[str, str | Story]
+    stories: Mapping[str, str | Path | Story]
     out: Path
     draws: int
     device: str
@@ -86,6 +86,7 @@ class Work:
             return run
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a collapsed row says so
+            options: dict[str, Any] = {**variant.parts(), **settings}
             return fit_table(
                 self.table,
                 story,
@@ -95,8 +96,7 @@ class Work:
                 progress=False,
                 beta=variant.beta,
                 seed=seed,
-                **variant.parts(),
-                **settings,
+                **options,
             )
 
     def _judged(self, run: Fitted) -> tuple[dict[str, Tensor], dict]:
@@ -159,4 +159,5 @@ def _share(work: Work) -> None:
 
 
 def _run(variant: Variant, seed: int) -> tuple[dict[str, Tensor], dict] | str:
+    assert _shared is not None
     return _shared.run(variant, seed)

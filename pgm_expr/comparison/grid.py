@@ -95,7 +95,9 @@ def variants(
         for name in names:
             zoo.part_name(edge, name)
     edges = [names or (OWN,) for names in (likelihoods, priors, posteriors)]
-    whole = itertools.product(stories, objectives or (OWN,), map(float, betas), *edges)
+    whole: Iterable[Any] = itertools.product(
+        stories, objectives or (OWN,), map(float, betas), *edges
+    )
     return list(dict.fromkeys(Variant(*each) for each in whole))
 
 

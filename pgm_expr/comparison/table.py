@@ -61,9 +61,7 @@ def tabulate(
     measures = {v: notes[0]["measure"] for v, notes in figures.items()}
     ranked = evaluation.rank(scores, measures)
     first = {m: i for i, m in reversed([*enumerate(measures.values())])}
-    order = sorted(
-        ranked, key=lambda v: first[measures[v]]
-    )  # in the order of the variants; stable
+    order = sorted(ranked, key=lambda v: first[measures[v]])  # stable: best first within
     rows = [_row(v, ranked[v], figures[v]) for v in order]
     rows += [dict.fromkeys(COLUMNS) | dict(v.items()) | {"refused": refused[v]} for v in refused]
     return Comparison(rows, _zero_inflation(scores), draws)

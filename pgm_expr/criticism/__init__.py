@@ -1,1 +1,1 @@
-"""Is the model right, is the guide right, how sure are we: one file per section."""
+"""Checks of model and guide on held-out cells: one file a section, `sections.py` the table."""

@@ -1,12 +1,8 @@
-"""Is the model right, is the guide right, how sure are we: every check of a run, as plain data.
-
-Each section is a function of `HeldOut` that returns what JSON can hold. What cannot be measured on
-these data (too few cells, no labels, no batches) is listed with its reason, never with a figure.
-"""
+"""Criticise a run: measure every section on held-out cells, and keep what was found."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +14,7 @@ from ..inference.progress import tally
 from ..runs.fitted import Fitted
 from ..runs.folder import CRITICISM
 from .held_out import HeldOut
+from .section import Section
 from .sections import SECTIONS
 
 if TYPE_CHECKING:
@@ -32,10 +29,10 @@ def criticize(
     *,
     cells: int = CELLS,
     draws: int = DRAWS,
-    sections: Iterable[str] | None = None,
+    sections: Iterable[str | Section] | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Every check of model and guide on held-out cells.
+    """Check model and guide on held-out cells, section by section.
 
     Memory is bounded by `cells`, not by the size of the data.
 
@@ -43,20 +40,24 @@ def criticize(
     ----------
     data
         Cells, as for `evaluate`. An AnnData receives the figures of each cell as
-        `obs["pgm_<story>_pareto_k"]` and so on, and `uns["pgm_<story>_health"]`.
+        `obs["pgm_<story>_pareto_k"]` and so on, NaN for cells that were not looked at, and
+        `uns["pgm_<story>_health"]`.
     cells
-        At most so many held-out cells.
+        Maximum number of held-out cells.
     draws
-        Importance draws of each cell.
+        Importance draws per cell, at least 100.
     sections
-        Names of sections; all by default.
+        Names of sections, or sections of your own (`pgm_expr.criticism.section.Section`); all of
+        the package by default.
     progress
         Show a bar on stderr.
 
     Returns
     -------
-    Plain data by section; `not_measured` holds the reason for each section that these data do not
-    allow. All sections on the fit's test cells are kept as `criticism.json` of the run's folder.
+    dict
+        Plain data by section; `not_measured` holds the reason for each section that these data
+        do not allow. All sections on the fit's test cells are kept as `criticism.json` in the
+        run's folder.
 
     Raises
     ------
@@ -70,32 +71,40 @@ def criticize(
     ['cells', 'draws', 'not_measured', 'typicality']
     """
     on = HeldOut.of(run, data, cells=cells, draws=draws)
+    chosen = SECTIONS if sections is None else [*map(_section, sections)]
     found: dict[str, Any] = {"cells": len(on.held_out), "draws": draws, "not_measured": {}}
-    chosen = [*SECTIONS] if sections is None else [*sections]
-    for name in chosen:
-        zoo.pick("section", name, SECTIONS)
     title = str(run.folder.path) if run.folder else "criticism"
-    for name in tally(chosen, chosen, what=f"{title}: section", show=progress):
+    for section in tally(chosen, chosen, what=f"{title}: section", show=progress):
         try:
             with seeded(on.seed):  # whatever sections came before
-                found[name] = SECTIONS[name](on)
+                found[section.name] = section.measure(on)
         except ValueError as error:
-            found["not_measured"][name] = str(error)
-    if hasattr(data, "obs"):
-        _write(on, found, data)
+            found["not_measured"][section.name] = str(error)
+    if data is not None and not isinstance(data, str | Path):
+        _write(on, chosen, found, data)
     if data is None and sections is None:
         run.keep(CRITICISM, found)
     return found
 
 
-def _write(on: HeldOut, found: Mapping[str, Any], data: AnnData) -> None:
-    """Figures of each cell to obs, NaN for cells that were not looked at; the rest to uns."""
+def _section(named: str | Section) -> Section:
+    if isinstance(named, Section):
+        return named
+    return zoo.pick("section", named, {section.name: section for section in SECTIONS})
+
+
+def _write(
+    on: HeldOut, sections: Sequence[Section], found: Mapping[str, Any], data: AnnData
+) -> None:
+    """Figures of each cell to obs, NaN for cells that were not looked at; summaries to uns."""
     at = data.obs_names.get_indexer(on.held_out.names)
-    for section in ("health", "novelty", "typicality"):
-        for name, values in found.get(section, {}).get("by_cell", {}).items():
+    for section in sections:
+        row = found.get(section.name)
+        if row is None:
+            continue
+        for name in section.by_cell:
             column = np.full(data.n_obs, np.nan)
-            column[at] = values
+            column[at] = row["by_cell"][name]
             data.obs[f"{on.run.prefix}_{name}"] = column
-    health = found.get("health", {})
-    kept = ("pareto_k", "ess", "kl", "active_units", "mutual_information", "aggregate_gap")
-    data.uns[f"{on.run.prefix}_health"] = {k: health[k] for k in kept if k in health}
+        if section.summary:
+            data.uns[f"{on.run.prefix}_{section.name}"] = {k: row[k] for k in section.summary}

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..evaluation.guide import health
+from ..inference import LatentUse
 from ..predict import draw_posterior, draw_prior
 from ..runs.fitted import Fitted
 from ..runs.subset import Subset, held_out_and_known
@@ -34,7 +35,7 @@ class HeldOut:
     run: Fitted
     held_out: Subset
     known: Subset
-    draws: int  # importance draws of each cell
+    draws: int  # importance draws per cell
     seed: int = 0
 
     @classmethod
@@ -61,14 +62,18 @@ class HeldOut:
         """Importance weights of the held-out cells, summarised by cell."""
         return health.weights(*self.pair, self.held_out.batches(), draws=self.draws)
 
+    def use(self, side: Subset) -> LatentUse:
+        """Posterior means and KL of some cells."""
+        return self.run.use(side.batches())
+
     @cached_property
     def states(self) -> States:
         """Posterior means of the cells of the fit, and of the held-out ones."""
         sides = self.known, self.held_out
-        return States(*(self.run.use(side.batches()).loc.cpu().numpy() for side in sides))
+        return States(*(self.use(side).loc.cpu().numpy() for side in sides))
 
     def drawn(self, source: Literal["posterior", "prior"]) -> Iterator[Tensor]:
-        """Counts drawn for the held-out cells, one minibatch after the other."""
+        """Counts drawn for the held-out cells, minibatch by minibatch."""
         for batch in self.held_out.batches():
             if source == "posterior":
                 yield draw_posterior(*self.pair, [batch])
@@ -81,9 +86,13 @@ class HeldOut:
         codes = self.held_out.column("label")
         return None if codes is None else np.append(self.run.encoding.labels, "none")[codes]
 
+    def label_of(self, cell: int) -> str | None:
+        """Label of one held-out cell."""
+        return None if self.labels is None else str(self.labels[cell])
+
 
 def mean(values: Tensor) -> float:
-    """Over cells, as a Python number."""
+    """Mean over cells as a Python number."""
     return values.double().mean().item()
 
 

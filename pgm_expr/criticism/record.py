@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import report
 from ..runs.fitted import Fitted
-from ..runs.folder import CRITICISM, LATENT, METRICS
+from ..runs.folder import CRITICISM, LATENT, METRICS, RunFolder
 from .criticize import CELLS, DRAWS, criticize
 from .evaluate import evaluate
 
@@ -17,7 +17,8 @@ def pictures(run: Fitted) -> dict[str, bytes]:
 
     Returns
     -------
-    PNG files by name: `training.png` (where the run was trained) and `latent.png`.
+    dict
+        PNG files by name: `training.png`, where the run was trained, and `latent.png`.
 
     Examples
     --------
@@ -35,14 +36,29 @@ def record(
 ) -> dict[str, Any]:
     """Notes, history, figures, criticism and pictures of a stored run, as a report takes them.
 
-    Figures and the picture that the run's folder holds are taken as they are; others are made
-    and kept there.
+    What the run's folder holds is taken as it is; what it lacks is made and kept there.
+
+    Parameters
+    ----------
+    cells
+        Maximum number of held-out cells, where the run is criticised here.
+    draws
+        Importance draws per cell, where the run is criticised here.
+    progress
+        Show a bar on stderr.
+
+    Raises
+    ------
+    ValueError
+        For a run that is not stored.
     """
-    run.metrics = _kept(run, METRICS, lambda: evaluate(run))
-    checks = _kept(
-        run, CRITICISM, lambda: criticize(run, cells=cells, draws=draws, progress=progress)
-    )
+    if run.folder is None:
+        raise ValueError("a report is made of a stored run: got one in memory. Save it first.")
     folder = run.folder
+    run.metrics = _kept(folder, METRICS, lambda: evaluate(run))
+    checks = _kept(
+        folder, CRITICISM, lambda: criticize(run, cells=cells, draws=draws, progress=progress)
+    )
     if not (folder.path / LATENT).exists():
         folder.write(LATENT, pictures(run)[LATENT])
     return {
@@ -55,7 +71,8 @@ def record(
     }
 
 
-def _kept(run: Fitted, name: str, measure: Callable[[], Any]) -> Any:
-    if not (run.folder.path / name).exists():
+def _kept(folder: RunFolder, name: str, measure: Callable[[], Any]) -> Any:
+    """A finding of the folder, measured first where it is missing."""
+    if not (folder.path / name).exists():
         measure()
-    return run.folder.read(name)
+    return folder.read(name)

@@ -1,48 +1,48 @@
-"""What states tell of metadata: by probes, in shares of their variance, and how batches mix."""
+"""What can be predicted from latent states? Probes of labels, batches, covariates and depth."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .. import evaluation
-from ..evaluation.latent import fitted_probes as readers
-from ..evaluation.latent.mixing import mixing
+from ..evaluation.latent import fitted_probes
+from ..report import Table, markup
+from . import chance
 from .held_out import HeldOut
 from .metadata import Column, metadata
+from .section import BAD, DOUBTFUL, GOOD, Section, Sentence
 
-LEVELS = {"linear": readers.linear, "k-NN": readers.neighbours}
-NUMBERS = {"linear": readers.ridge, "k-NN": readers.neighbours_mean}
-NO_COLUMN = "the data name no label, batch or covariate. Fit with labels_key or batch_key."
+LEVELS = {"linear": fitted_probes.linear, "k-NN": fitted_probes.neighbours}
+NUMBERS = {"linear": fitted_probes.ridge, "k-NN": fitted_probes.neighbours_mean}
 
 
 def structure(on: HeldOut) -> list[dict[str, Any]]:
-    """What probes read of states: labels; the batch, covariates and depth within labels."""
+    """What probes predict: labels; and within labels the batch, covariates and depth."""
     columns, rows = metadata(on), []
     for name, column in columns.items():
         within = None if name == "label" else columns.get("label")
         what = name if within is None else f"{name} within label"
         rows += [{"what": what, **row} for row in _probed(on, column, within)]
     if all("why" in row for row in rows):
-        raise ValueError(rows[0]["why"] if rows else NO_COLUMN)
+        raise ValueError(rows[0]["why"] if rows else chance.NO_COLUMN)
     return rows
 
 
 def _probed(on: HeldOut, column: Column, labels: Column | None) -> list[dict[str, Any]]:
-    """One row a probe: of levels by balanced accuracy, of numbers by held-out R^2."""
-    ask, probes, measure = evaluation.readability, NUMBERS, "R2"
-    if _is_levels(column[0]):
-        ask, probes, measure = evaluation.leakage, LEVELS, "balanced accuracy"
+    """One row a probe: balanced accuracy of levels, held-out R^2 of numbers."""
+    levels = _is_levels(column[0])
+    test: chance.Test = evaluation.leakage if levels else evaluation.readability
+    measure = "balanced accuracy" if levels else "R2"
     (a, b), (known, held_out) = on.states, column
     groups = [np.zeros(len(each), int) for each in column] if labels is None else labels
     here, there = (_usable(each, group) for each, group in zip(column, groups, strict=True))
     sides = a[here], known[here], b[there], held_out[there]
     among = {"train_groups": groups[0][here], "test_groups": groups[1][there]}
     return [
-        {"probe": name, "measure": measure, **_tried(ask, *sides, **among, probe=probe)}
-        for name, probe in probes.items()
+        {"probe": name, "measure": measure, **chance.tried(test, *sides, **among, probe=probe)}
+        for name, probe in (LEVELS if levels else NUMBERS).items()
     ]
 
 
@@ -56,34 +56,57 @@ def _usable(column: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return known & (groups >= 0)
 
 
-def _tried(measure: Callable[..., NamedTuple], *arguments: Any, **named: Any) -> dict[str, Any]:
-    """Score, chance and p, else why there are none."""
-    try:
-        score, chance, p, _ = measure(*arguments, **named)
-    except ValueError as error:
-        return {"why": str(error)}
-    return {"score": score, "chance": chance, "p": p}
+def judge(found: list[dict[str, Any]]) -> Sentence | None:
+    """Labels should be predictable from states, batches should not."""
+    labels, batches = (_measured(found, kind) for kind in ("label", "batch"))
+    if not labels and not batches:
+        return None
+    mark = BAD if labels and not _predictable(labels) else GOOD
+    if _predictable(batches):
+        mark = DOUBTFUL if all(row["score"] < row["chance"] + 0.1 for row in batches) else BAD
+    best = [max(each, key=lambda row: row["score"]) for each in (labels, batches) if each]
+    scores = "; ".join(
+        f"{row['what']} {row['score']:.2f} (chance {row['chance']:.2f})" for row in best
+    )
+    return Sentence(
+        mark,
+        f"Latent states: balanced accuracy of the best probe: {scores}.",
+        "a probe predicts labels (p < 0.05 / number of probes), and none predicts batches, within "
+        "labels where there are any",
+    )
 
 
-def explained(on: HeldOut) -> dict[str, Any]:
-    """Shares of the variance of held-out states: each column alone, beyond others, together."""
-    columns = {name: held_out for name, (_, held_out) in metadata(on).items()}
-    z, rows = on.states.held_out, []
-    for name, column in columns.items():
-        others = [other for key, other in columns.items() if key != name]
-        alone = _tried(evaluation.explained, z, [column])
-        beyond = _tried(evaluation.explained, z, [column], given=others)
-        rows.append({"what": name, "alone": alone, "beyond": beyond})
-    if all("why" in row["alone"] for row in rows):
-        raise ValueError(rows[0]["alone"]["why"] if rows else NO_COLUMN)
-    return {"rows": rows, "together": _tried(evaluation.explained, z, [*columns.values()])}
+def _measured(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Rows of a column, within labels or not, that were measured."""
+    return [row for row in rows if row["what"].split(" within ")[0] == kind and "score" in row]
 
 
-def mixed(on: HeldOut) -> list[dict[str, Any]]:
-    """How batches of held-out cells mix among the nearest states, within labels where known."""
-    batches, labels = (on.held_out.column(name) for name in ("batch", "label"))
-    if batches is None:
-        raise ValueError("the data name no batch. Fit with batch_key.")
-    at = np.ones(len(batches), bool) if labels is None else labels >= 0
-    found = mixing(on.states.held_out[at], batches[at], None if labels is None else labels[at])
-    return [{"what": name, **each._asdict()} for name, each in found.items()]
+def _predictable(rows: list[dict[str, Any]]) -> bool:
+    return any(row["p"] < 0.05 / len(rows) for row in rows)
+
+
+def page(found: list[dict[str, Any]]) -> list[str | Table]:
+    """One row a column and probe, then why some were not measured."""
+    rows = [
+        (
+            row["what"],
+            row.get("probe", "linear"),  # as runs of 0.3 have no other
+            row.get("measure", "balanced accuracy"),
+            *chance.cells(row),
+        )
+        for row in found
+    ]
+    columns = ("column", "probe", "measure", *chance.COLUMNS)
+    table = Table("Scores on held-out cells", columns, rows, words=3)
+    return [table, *chance.reasons(found)]
+
+
+SECTION = Section(
+    name="structure",
+    question="What can be predicted from latent states?",
+    measure=structure,
+    judge=judge,
+    page=page,
+    html=lambda found: markup(*page(found)),
+    rank=8,
+)

@@ -273,7 +273,9 @@ def _some(cells: Cells, index: Index, size: int) -> Tensor:
     return here
 
 
-def content_hash(counts: sp.csr_array, genes: Sequence[str], names: Sequence[str]) -> str:
+def content_hash(
+    counts: sp.csr_array, genes: Sequence[str] | np.ndarray, names: Sequence[str] | np.ndarray
+) -> str:
     """SHA-256 of counts and of the names of genes and cells.
 
     Parameters

@@ -4,7 +4,11 @@ from .bounds.baselines import Baseline, fit_baseline
 from .bounds.held_out import elbo, iwae, standard_error
 from .bounds.ranking import difference, rank, score, spread, uncertainty, zero_inflation
 from .counts.statistics import compare_counts, gene_statistics
+from .counts.two_sample import TwoSample, markers_on, two_sample
+from .counts.typicality import Typicality, typicality
+from .effects.differential import Kept, kept
 from .guide.refine import Refined, amortisation_gap
+from .guide.sbc import Calibration, sbc
 from .judge import judge
 from .latent.classifier import (
     Classifier,
@@ -15,17 +19,24 @@ from .latent.classifier import (
 from .latent.clusters import Clusters, agreement, find_clusters
 from .latent.disentanglement import cca, dci, mig
 from .latent.leakage import Leakage, leakage
+from .latent.mixing import Mixed, mixing
+from .latent.novelty import mahalanobis, neighbour_distance
 from .latent.probes import pca, probe
 from .latent.structure import Explained, Readability, explained, readability
 
 __all__ = [
     "Baseline",
-    "Clusters",
+    "Calibration",
     "Classifier",
+    "Clusters",
     "Explained",
+    "Kept",
     "Leakage",
+    "Mixed",
     "Readability",
     "Refined",
+    "TwoSample",
+    "Typicality",
     "agreement",
     "amortisation_gap",
     "calibration_error",
@@ -42,15 +53,23 @@ __all__ = [
     "gene_statistics",
     "iwae",
     "judge",
+    "kept",
     "leakage",
+    "mahalanobis",
+    "markers_on",
     "mig",
+    "mixing",
+    "neighbour_distance",
     "pca",
     "probe",
     "rank",
     "readability",
+    "sbc",
     "score",
     "spread",
     "standard_error",
+    "two_sample",
+    "typicality",
     "uncertainty",
     "zero_inflation",
 ]

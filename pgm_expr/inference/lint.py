@@ -112,7 +112,9 @@ def _check_pair(objective: Objective, batch: Mapping[str, Tensor]) -> None:
         _check_plates(guide, site)
         _check_shape(guide, site, site["fn"].batch_shape)
     _check_discrete(guide)
+    _check_parameters(guide, objective)
     model = _run(objective.model, batch, objective.particles, at=guide.trace)
+    _check_parameters(model, objective)
     for site in model.sites.values():
         _check_plates(model, site)
         _check_shape(model, site, site["fn"].batch_shape)
@@ -217,6 +219,20 @@ def _check_discrete(guide: Half) -> None:
                 site["name"],
                 f"is enumerated after '{latents[0]['name']}'. Sample it first, and one of its "
                 "kind alone: a cell's cost is averaged over its values.",
+            )
+
+
+def _check_parameters(half: Half, objective: nn.Module) -> None:
+    """What is learned belongs to a module: the optimizer finds it there, and so do saved runs."""
+    known = {id(parameter) for parameter in objective.parameters()}
+    for name in half.trace.param_nodes:
+        value = half.trace.nodes[name]["value"]
+        parameter = value.unconstrained() if hasattr(value, "unconstrained") else value
+        if id(parameter) not in known:
+            where = prefix(half.lines.get(name))
+            raise ValueError(
+                f"{where}pyro.param '{name}' of {half.name} is not trained: no module owns it. "
+                f"Write self.{name} = nn.Parameter(...), or PyroParam, in its constructor."
             )
 
 

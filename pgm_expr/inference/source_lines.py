@@ -68,7 +68,7 @@ def sampled(error: BaseException) -> str | None:
 
 
 class Lines(Messenger):
-    """Records the line of each `pyro.sample` and `pyro.plate` of a model or guide, by name."""
+    """Records the line of each `pyro.sample`, `plate` and `param` of a model or guide, by name."""
 
     found: dict[str, Line | None]
 
@@ -78,6 +78,8 @@ class Lines(Messenger):
 
     def _pyro_sample(self, msg: Message) -> None:
         self.found[str(msg["name"])] = _first(self._callers(sys._getframe()), self.owner)
+
+    _pyro_param = _pyro_sample
 
     def _callers(self, frame: FrameType | None) -> Iterable[Line]:
         while frame is not None and frame is not self.outside:

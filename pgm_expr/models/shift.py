@@ -58,5 +58,6 @@ class Shift(PyroModule):
         effects = pyro.sample("effects", sparse)  # (P, D)
         with pyro.plate("cells", len(library)):
             z = pyro.sample("z", self.prior())  # (N, D)
-            eta = self.decode(z + perturbation @ effects)  # (N, G)
+            shift = (perturbation.unsqueeze(-2) @ effects).squeeze(-2)  # (N, D)
+            eta = self.decode(z + shift)  # (N, G)
             return pyro.sample("x", self.likelihood(eta, library), obs=x)  # (N, G)

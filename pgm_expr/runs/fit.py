@@ -209,7 +209,7 @@ def train(
         lambda order: epoch(cells, split.train, plan.batch_size, order),
         lambda: predict.withheld(sweep(cells, split.validation, SWEEP)),
         plan,
-        folder=run.folder and run.folder.path,
+        folder=run.folder.path if run.folder else None,
         checkpoint_seconds=checkpoint_seconds,
     )
     return _in_few_threads(rows, plan.batch_size * len(cells.genes))

@@ -1,4 +1,4 @@
-"""A fitted story: model, guide, how they came about, and the primitives that every task is made of."""
+"""A fitted story: model, guide, how they came about, and the primitives of every task."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class Fitted:
     ) -> np.ndarray:
         """New counts (n, G) of cells of these libraries (n,) and encoded covariates."""
         target = np.full((len(library), 1), np.nan, np.float32)
-        rows = {"library": library, "target": target} | covariates
+        rows = {"library": library, "target": target, **covariates}
         cells = {k: torch.as_tensor(v, device=self.device) for k, v in rows.items()}
         cells["library"] = cells["library"].float().view(-1, 1)
         parts = zip(*(value.split(SWEEP) for value in cells.values()), strict=True)

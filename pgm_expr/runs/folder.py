@@ -97,7 +97,8 @@ def as_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> bytes:
     """Rows as a CSV file with a header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns)
-    writer.writeheader(), writer.writerows(rows)
+    writer.writeheader()
+    writer.writerows(rows)
     return text.getvalue().encode()
 
 

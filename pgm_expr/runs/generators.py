@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..diffusion import LatentDiffusion
 from ..flow import ContinuousFlow, FlowMatching, SplineFlow
 from ..inference import load_tensors, save_tensors
+from ..nn import StateGenerator
 from .states import States
 
-
-class Generator(Protocol):
-    """A torch module that learns states (N, D), given conditions (N, C) or none."""
-
-    def fit(
-        self,
-        posterior: Callable[[], Tensor],
-        condition: Tensor | None = None,
-        *,
-        steps: int = ...,
-        seed: int = ...,
-    ) -> Iterator[float]: ...
-
-    def sample(self, n: int, condition: Tensor | None = None, **how: object) -> Tensor: ...
-
-
-GENERATORS: Mapping[str, Callable[..., Generator]] = {
+GENERATORS: Mapping[str, type[StateGenerator]] = {
     "diffusion": LatentDiffusion,
     "flow": SplineFlow,
     "cnf": ContinuousFlow,
@@ -43,7 +28,7 @@ GENERATORS: Mapping[str, Callable[..., Generator]] = {
 class Learnt:
     """A generator trained on the posteriors of a run, and how its states are read."""
 
-    generator: nn.Module
+    generator: StateGenerator
     states: States
     notes: dict[str, Any]  # name, size, conditions, steps, last loss
 

@@ -10,10 +10,9 @@ at one draw of the guide, which is kept with the generator.
 
 from __future__ import annotations
 
-from ..inference.tracing import Batch
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from pyro import poutine
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from torch.distributions import biject_to
 
 from ..inference import call
-from ..inference.tracing import sample_sites, trace, within_cells
+from ..inference.tracing import Batch, Site, sample_sites, trace, within_cells
 
 LIBRARY = "log_library"
 
@@ -94,7 +93,7 @@ class States:
         found = {}
         for name, columns in parts.items():
             if name in drawn.nodes:
-                site = drawn.nodes[name]
+                site = cast(Site, drawn.nodes[name])
                 found[name] = biject_to(site["fn"].support)(columns).reshape(site["value"].shape)
         return found
 

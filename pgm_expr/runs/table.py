@@ -107,7 +107,8 @@ def prepare(
     arguments = arguments or {}
     counts = TAKE[takes](adata, layer)
     donor = next(iter(learn_fields(Donor, adata.obs, arguments, np.arange(adata.n_obs))), None)
-    split = _split(adata, donor and donor.groups(adata.obs), split_seed)
+    groups = donor.groups(adata.obs) if donor else None
+    split = _split(adata, groups, split_seed)
     label = _label(arguments)
     few_labels = donor is None and label is not None and _few_labels(adata, label, split)
     if label and few_labels:
@@ -177,9 +178,7 @@ def _split(adata: AnnData, groups: np.ndarray | None, seed: int) -> Split:
     return random_split(adata.n_obs, seed) if groups is None else grouped_split(groups, seed)
 
 
-def _groups(
-    adata: AnnData, encoding: Encoding, source: Mapping[str, Any]
-) -> np.ndarray | None:
+def _groups(adata: AnnData, encoding: Encoding, source: Mapping[str, Any]) -> np.ndarray | None:
     """What stayed whole in the split of an earlier fit; format 0 has it in `source`."""
     donor, key = encoding.get(Donor), source.get("split_key")
     if donor is None:

@@ -1,6 +1,6 @@
 """What fitted stories are used for: one file per user verb, `verb(run, data, ...)`."""
 
-from ..runs.generators import GENERATORS, Generator
+from ..runs.generators import GENERATORS
 from ..runs.states import States
 from .arviz import loo_pit, to_arviz
 from .conformal import Mondrian, calibrate
@@ -28,7 +28,6 @@ __all__ = [
     "GENERATORS",
     "CountHybrid",
     "CrossFitted",
-    "Generator",
     "Hybrid",
     "Mondrian",
     "States",

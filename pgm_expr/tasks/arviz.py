@@ -62,7 +62,7 @@ def to_arviz(
         run.guide,
         subset.batches(),
         draws=draws,
-        cells=subset.names,
+        cells=subset.names.tolist(),
         genes=list(run.notes["genes"]),
         only=only,
     )

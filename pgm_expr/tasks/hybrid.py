@@ -31,19 +31,20 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from pyro.distributions import TorchDistribution
 from sklearn.base import RegressorMixin
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..flow import SplineFlow
 from ..inference import Plan, seeded, tracing
-from ..runs.generators import Generator
+from ..nn import StateGenerator
 from .offset import Offset, OffsetGuide, train
 from .predictors import CrossFitted, cross_fit
 
-Builder = Callable[[int, int], Generator]  # of the size of states and of conditions
+Builder = Callable[[int, int], StateGenerator]  # of the size of states and of conditions
 PLAN = Plan(epochs=200, patience=30)
 DRAWN = 10_000  # scores from which a generator's own variance is found
 LEAST = 0.1  # of the pooled share, below which none is predicted
@@ -58,7 +59,7 @@ class Hybrid:
     components: Tensor  # (D, G) of residuals, D = 0 without a generator
     scale: Tensor  # (G,) what the components leave, a standard deviation
     shrink: Tensor  # (G,) sqrt(aleatoric / mean squared residual)
-    generator: Generator | None
+    generator: StateGenerator | None
 
     def predict(self, c: Tensor) -> Tensor:
         """E[x | c] of cells c (N, C): (N, G)."""
@@ -87,7 +88,7 @@ def fit_values(
     components: int = 20,
     steps: int = 2000,
     seed: int = 0,
-    **folds: object,
+    **folds: Any,
 ) -> Hybrid:
     """Fit to cells c (N, C) with log values (N, G); `generator` is one of GENERATORS, or
     None for normal residuals.
@@ -101,12 +102,12 @@ def fit_values(
     shrink = (
         (predictor.aleatoric / residuals.square().mean(0).clamp_min(1e-30)).sqrt().clamp(max=1)
     )
-    kept = min(components, *values.shape) if generator is not None else 0
+    kept = min(components, *values.shape) if generator else 0
     axes = torch.linalg.svd(residuals - center, full_matrices=False)[2][:kept]  # (D, G)
     scores = (residuals - center) @ axes.T
     scale = (residuals - center - scores @ axes).std(0, correction=0)
     built = None
-    if kept:
+    if generator and kept:
         built = _learnt(generator, lambda: scores, c, steps, seed)
         mean, spread = _drawn_moments(built, c, seed)
         axes = axes * (scores.std(0) / spread)[:, None]
@@ -115,7 +116,7 @@ def fit_values(
 
 
 @torch.no_grad()
-def _drawn_moments(generator: Generator, c: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+def _drawn_moments(generator: StateGenerator, c: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (D,) of what is drawn for the cells of the fit."""
     with seeded(seed):
         each = c.repeat(max(1, DRAWN // len(c)), 1)
@@ -125,7 +126,7 @@ def _drawn_moments(generator: Generator, c: Tensor, seed: int) -> tuple[Tensor, 
 
 def _learnt(
     build: Builder, draw: Callable[[], Tensor], c: Tensor, steps: int, seed: int
-) -> Generator:
+) -> StateGenerator:
     with seeded(seed):
         generator = build(draw().shape[1], c.shape[1])
     deque(generator.fit(draw, c, steps=steps, seed=seed), maxlen=0)
@@ -140,7 +141,7 @@ class CountHybrid:
     average: Tensor  # (G,) the pooled shares
     model: Offset
     guide: OffsetGuide
-    generator: Generator | None
+    generator: StateGenerator | None
 
     def predict(self, c: Tensor, library: Tensor) -> Tensor:
         """Expected counts (N, G) of the predictor alone, of cells c (N, C), library (N, 1)."""
@@ -175,7 +176,7 @@ class CountHybrid:
         weights = []
         with seeded(seed):
             for _ in range(draws):
-                q = tracing.trace(self.guide, batch).nodes["z"]
+                q = _site(self.guide, batch)
                 z = q["value"]
                 x = self.model.counts(z, **_given(batch)).log_prob(batch["x"])
                 weights.append(x + self._log_prior(z, batch["condition"]) - q["fn"].log_prob(z))
@@ -202,7 +203,7 @@ def fit_counts(
     plan: Plan = PLAN,
     steps: int = 2000,
     seed: int = 0,
-    **folds: object,
+    **folds: Any,
 ) -> CountHybrid:
     """Fit to cells c (N, C) with counts x (N, G); a tenth of the cells decides when to stop.
 
@@ -221,9 +222,14 @@ def fit_counts(
     train(model, guide, table, plan, seed)
     built = None
     if generator is not None:
-        draw = torch.no_grad()(lambda: tracing.trace(guide, table).nodes["z"]["value"])
+        draw = torch.no_grad()(lambda: _site(guide, table)["value"])
         built = _learnt(generator, draw, c, steps, seed)
     return CountHybrid(predictor, average, model, guide, built)
+
+
+def _site(guide: nn.Module, batch: Mapping[str, Tensor]) -> tracing.Site:
+    """The latent site of a guide."""
+    return cast(tracing.Site, tracing.trace(guide, batch).nodes["z"])
 
 
 def _offset(share: Tensor, average: Tensor) -> Tensor:

@@ -13,16 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .. import zoo
+from .. import parts, zoo
 from ..data import sweep
 from ..inference.progress import endless
 from ..inference.threads import few_threads
-from ..inference.tracing import trace
+from ..inference.tracing import Site, trace
 from ..nn import learn
 from ..predict import withheld
 from ..runs.assemble import assemble
@@ -84,7 +84,8 @@ def learn_prior(
     built = assemble(run.story, notes, str(run.device), seed=seed)
     _take_over(built, run)
     with few_threads(0):
-        epochs = learn(built.model.prior, _loss(built), _states(run), steps=steps, seed=seed)
+        module = built.model.get_submodule("prior")
+        epochs = learn(module, _loss(module), _states(run), steps=steps, seed=seed)
         bar = endless(epochs, what="training of the prior: epoch", show=progress)
         losses = [*bar]
     built.model.eval(), built.guide.eval()
@@ -104,7 +105,7 @@ def learn_prior(
 def _refuse_without_prior(run: Fitted) -> None:
     if "prior" not in zoo.defaults(run.story) or not hasattr(run.model, "prior"):
         raise ValueError(f"the story {run.notes['story']} has no prior to swap. Take another.")
-    if isinstance(run.model.prior, zoo.PARTS["prior"]["vamp"]):
+    if isinstance(run.model.prior, parts.VampPrior):
         raise ValueError("the prior of this run is built from its guide. Fit with another prior.")
 
 
@@ -122,11 +123,12 @@ def _states(run: Fitted) -> Callable[[], Tensor]:
 
     @torch.no_grad()
     def draw() -> Tensor:
-        batches = withheld(sweep(cells, known, SWEEP))
-        return torch.cat([trace(run.guide, batch).nodes[LATENT]["value"] for batch in batches])
+        traces = (trace(run.guide, batch) for batch in withheld(sweep(cells, known, SWEEP)))
+        sites = (cast(Site, each.nodes[LATENT]) for each in traces)
+        return torch.cat([site["value"] for site in sites])
 
     return draw
 
 
-def _loss(built: Fitted) -> Callable[[Tensor, Tensor | None], Tensor]:
-    return lambda z, _: -built.model.prior().log_prob(z)
+def _loss(prior: nn.Module) -> Callable[[Tensor, Tensor | None], Tensor]:
+    return lambda z, _: -prior().log_prob(z)

@@ -49,12 +49,13 @@ def predict_target(run: Fitted, data: AnnData | str | Path, *, draws: int = DRAW
     """
     import pandas as pd
 
-    if not has_target(run):
+    target = run.encoding.get(Target)
+    if target is None or not has_target(run):
         raise ValueError("the run has no target to predict. Fit regress with a target_key.")
-    cells, target = run.query(data), run.encoding.get(Target)
+    cells, head = run.query(data), run.model.get_submodule("head")
     states = draw_latents(run, cells, np.arange(len(cells)), draws)
     with torch.no_grad():
-        predicted = run.model.head(torch.as_tensor(states, device=run.device))
+        predicted = head(torch.as_tensor(states, device=run.device))
         moments = predicted.mean, predicted.variance
         loc, variance = (moment[..., 0].cpu().numpy() for moment in moments)
     spread = np.sqrt(loc.var(0) + variance.mean(0))

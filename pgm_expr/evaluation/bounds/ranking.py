@@ -9,8 +9,8 @@ nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from .held_out import elbo, iwae, standard_error
 
 Batches = Callable[[], Iterable[Mapping[str, Tensor]]]
 Scores = Mapping[str, Tensor]  # of one fit, by name, (N,) each
+K = TypeVar("K", bound=Hashable)  # whatever names a variant
 SURE = 2.0  # standard errors from which a difference is one
 
 
@@ -62,7 +63,7 @@ def score(
     return {n: t.double().cpu() for n, t in tensors.items()}, figures
 
 
-def rank(variants: Mapping[str, Sequence[Scores]], measures: Mapping[str, str]) -> dict[str, dict]:
+def rank(variants: Mapping[K, Sequence[Scores]], measures: Mapping[K, str]) -> dict[K, dict]:
     """Held-out figures of each variant, from the scores of its seeds, best first.
 
     `heldout_elbo`, `heldout_iwae` and `heldout_iwae_4k` with their standard deviation over seeds

@@ -23,6 +23,12 @@ def gene_statistics(x: Counts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return statistics
 
 
+def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Spearman's correlation of two figures of N cells, ties in the order of the cells."""
+    first, second = (np.argsort(np.argsort(values)) for values in (one, other))
+    return float(np.corrcoef(first, second)[0, 1])
+
+
 def compare_counts(
     draws: Counts,
     held_out: Counts,

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import sparse
 
-from pgm_expr.evaluation.counts.ppc import predictive_check
 from pgm_expr.evaluation.counts import ppc
+from pgm_expr.evaluation.counts.ppc import predictive_check
 
 CELLS, GENES = 300, 80
 MEANS = np.logspace(-0.5, 1.5, GENES)

@@ -9,8 +9,8 @@ import torch
 from pyro.distributions import NegativeBinomial, Normal, Poisson
 from scipy import stats
 
-from pgm_expr.evaluation.counts.loo_pit import left_out, left_out_of_shared
 from pgm_expr.evaluation.counts import pit
+from pgm_expr.evaluation.counts.loo_pit import left_out, left_out_of_shared
 
 matplotlib.use("Agg")
 CELLS, GENES = 100, 20
