@@ -307,7 +307,7 @@ def _also(half: Half, site: str) -> str:
 
 
 def _check_rest(model: Half, guide: Half) -> None:
-    """What Pyro itself asks of a pair."""
+    """Pyro's own requirements of a pair."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
