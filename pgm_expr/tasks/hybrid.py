@@ -221,9 +221,10 @@ def fit_counts(
     predictor = cross_fit(c, x / library, regressor, seed=seed, **folds)
     out_of_fold = _offset(x / library - predictor.residuals, average)
     table = {"x": x, "library": library, "condition": c, "offset": out_of_fold}
-    dims = {"genes": x.shape[1], "conditions": c.shape[1], "average": average}
+    dims: dict[str, Any] = {"genes": x.shape[1], "conditions": c.shape[1], "average": average}
     with seeded(seed):
-        model, guide = zoo.build(zoo.story("offset"), dims, latent=latent)
+        pair = zoo.build(zoo.story("offset"), dims, latent=latent)
+    model, guide = (cast(PyroModule, half) for half in pair)
     _train(model, guide, table, plan, seed)
     built = None
     if generator is not None:
