@@ -174,7 +174,7 @@ class Fitted:
     ) -> Iterator[dict[str, Tensor]]:
         """Minibatches of some cells, all by default, without labels and targets."""
         index = np.arange(len(cells)) if index is None else index
-        return predict.withheld(sweep(cells.to(self.device), index, SWEEP))
+        return sweep(cells.to(self.device).withheld(), index, SWEEP)
 
     def use(self, batches: Iterable[dict[str, Tensor]]) -> LatentUse:
         """Posterior means and KL of each latent over some batches."""
