@@ -47,6 +47,8 @@ def evaluate(
     >>> figures["heldout_elbo"] < figures["heldout_iwae"]
     True
     """
+    if refine:
+        run.require_states("refine")
     table = run.training_table(data)
     known = table.cells.to(run.device)
     cells, held_out = run.held_out(data)

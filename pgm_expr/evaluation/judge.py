@@ -50,7 +50,7 @@ def judge(
     x_train, x_test = _counts(train(), measure), _counts(test(), measure)
     y_train, y_test = _labels(train()), _labels(test())
     probes = {}
-    if labels:
+    if labels and use.locs:
         latents = latent_use(bound, withheld(train())).loc, use.loc
         probes = _probes(latents, (x_train, x_test), (y_train, y_test))
     metrics = {

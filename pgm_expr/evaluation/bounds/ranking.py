@@ -55,7 +55,7 @@ def score(
         "collapse": use.verdict(),
         "probe_macro_f1": None,
     }
-    if labels:
+    if labels and use.locs:
         known = torch.cat([batch["label"] for batch in train()]).cpu().numpy()
         asked = torch.cat([batch["label"] for batch in test()]).cpu().numpy()
         latents = [u.cpu().numpy() for u in (latent_use(bound, withheld(train())).loc, use.loc)]
