@@ -24,8 +24,8 @@ import pgm_expr
 from pgm_expr import evaluation
 from pgm_expr.data import sweep
 from pgm_expr.distributions import NegativeBinomial
-from pgm_expr.evaluation import pit, thinning
-from pgm_expr.evaluation.refine import refined_guide
+from pgm_expr.evaluation.counts import pit, thinning
+from pgm_expr.evaluation.guide.refine import refined_guide
 
 WAYS = {  # options of the fit, by way
     "plain": {},

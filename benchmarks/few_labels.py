@@ -24,8 +24,8 @@ from sklearn.preprocessing import StandardScaler
 
 import pgm_expr
 from pgm_expr import evaluation
-from pgm_expr.api import prepare
 from pgm_expr.data import Columns, load_dataset
+from pgm_expr.runs.table import prepare
 
 CASES = ("few", "flipped", "1", "5", "10", "100")
 

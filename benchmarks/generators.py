@@ -32,14 +32,14 @@ from scipy import sparse
 
 import pgm_expr
 from pgm_expr import evaluation
-from pgm_expr.api.generate import draw_told, learn
 from pgm_expr.data import load_dataset, sweep
 from pgm_expr.diffusion import ValueDiffusion
 from pgm_expr.diffusion.values import rounded
-from pgm_expr.evaluation.generated import Labelled, judge_generated
-from pgm_expr.evaluation.two_sample import two_sample
+from pgm_expr.evaluation.counts.generated import Labelled, judge_generated
+from pgm_expr.evaluation.counts.two_sample import two_sample
 from pgm_expr.inference import seeded
-from pgm_expr.tasks import conditions
+from pgm_expr.runs.table import prepare
+from pgm_expr.tasks.generate import draw_given, train_generator
 
 SHOWN = ["auc", "energy", "mmd", "correlation", "mean", "variance", "zero", "total_variance"]
 SHOWN += ["de", "f1", "nearest"]
@@ -49,9 +49,7 @@ LEAST = 100  # held-out cells of a label that is judged by itself
 def mixology():
     """sc_mixology in the 2,000 genes that vary most over the training cells of split 0."""
     adata = load_dataset("sc_mixology_celseq2_dropseq")
-    table = pgm_expr.api.prepare(
-        adata, pgm_expr.data.Columns(batch_key="protocol"), min_cells=3, n_top_genes=2000
-    )
+    table = prepare(adata, dict(batch_key="protocol"), min_cells=3, n_top_genes=2000)
     return adata[:, table.cells.genes].copy()
 
 
@@ -128,7 +126,7 @@ def of_values(bench, steps, seed):
     """Diffusion of log values by label, and counts to the nearest: no story at all."""
     x = torch.from_numpy(bench.known.counts.toarray()).float()
     given, asked = (
-        conditions({"label": torch.as_tensor(side.labels)}, bench.run.notes["dims"])
+        bench.run.encoding.indicators({"label": torch.as_tensor(side.labels)})
         for side in (bench.known, bench.held_out)
     )
     made = ValueDiffusion(x.shape[1], given.shape[1], hidden=256)
@@ -160,9 +158,9 @@ def rows(bench, names, steps, seed):
         if name == "values":
             yield {"source": name, **judged(bench, of_values(bench, steps, seed))}
             continue
-        learnt = learn(bench.run, name, steps=steps, seed=seed, among=bench.learnt)
+        learnt = train_generator(bench.run, name, steps=steps, seed=seed, among=bench.learnt)
         trained = time.perf_counter()
-        x, _ = draw_told(bench.run, learnt, len(bench.at), bench.told, seed=seed + 100)
+        x, _ = draw_given(bench.run, learnt, len(bench.at), bench.told, seed=seed + 100)
         seconds = {"training": trained - start}
         seconds["1,000 cells"] = 1000 / len(bench.at) * (time.perf_counter() - trained)
         yield {"source": name, **judged(bench, x), **seconds}

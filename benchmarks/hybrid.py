@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 from pgm_expr import evaluation
-from pgm_expr.api import prepare
 from pgm_expr.data import Columns
 from pgm_expr.distributions import RoundedGaussian
-from pgm_expr.evaluation.baselines import fit_baseline
-from pgm_expr.evaluation.pit import by_bin, passes, predictions
+from pgm_expr.evaluation.bounds.baselines import fit_baseline
+from pgm_expr.evaluation.counts.pit import by_bin, passes, predictions
 from pgm_expr.inference import seeded
+from pgm_expr.runs.table import prepare
 from pgm_expr.tasks import GENERATORS
 from pgm_expr.tasks.hybrid import fit_counts, fit_values
 

@@ -22,8 +22,8 @@ import torch
 
 import pgm_expr
 from pgm_expr import evaluation
-from pgm_expr.api import prepare
 from pgm_expr.data import Columns, load_dataset
+from pgm_expr.runs.table import prepare
 
 PCA_SIZE = 10
 

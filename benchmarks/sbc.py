@@ -25,7 +25,7 @@ import numpy as np
 import pgm_expr
 from pgm_expr import evaluation, inference, zoo
 from pgm_expr.data import sweep
-from pgm_expr.evaluation import sbc
+from pgm_expr.evaluation.guide import sbc
 from pgm_expr.simulate import simulate
 
 GENES = 100
@@ -39,6 +39,7 @@ TOLD = {
         labels_key="type", batch_key="batch", categorical_covariate_keys=["condition"]
     ),
     "shift": dict(perturbation_key="perturbation", control="control"),
+    "offset": dict(categorical_covariate_keys=["condition"]),
 }
 
 

@@ -1,7 +1,15 @@
 """Stories whose every answer is known in closed form, and small sets of counts."""
 
 import copy
+import os
+import warnings
 from types import SimpleNamespace
+
+# Before numpy, scikit-learn and torch are imported: on small arrays the threads of BLAS and OpenMP
+# wait for each other, and a test of logistic regressions costs fifteen times as much.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import pyro
 import pyro.distributions as dist
@@ -10,8 +18,11 @@ import torch
 from torch import nn
 from torch.distributions import MultivariateNormal
 
+import pgm_expr
 from pgm_expr.guides import VAEGuide
+from pgm_expr.inference import PosteriorCollapse
 from pgm_expr.models import VAE
+from pgm_expr.simulate import Scales, simulate
 
 GENES, LATENT = 6, 3
 
@@ -20,6 +31,12 @@ GENES, LATENT = 6, 3
 def one_thread():
     """Tensors here are tiny: threads that wait for each other cost a hundredfold."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def empty_store():
+    """Pyro keeps parameters by name: those of the test before would be this one's."""
+    pyro.clear_param_store()
 
 
 @pytest.fixture
@@ -225,3 +242,70 @@ def pair():
 def weights():
     """A copy of a module's state that later training can't change."""
     return lambda module: copy.deepcopy(module.state_dict())
+
+
+def few_cells():
+    """150 cells and 30 genes: two far types, two batches (plates), perturbations, and a dose."""
+    kinds = dict(types=2, batches=2, perturbations=2, scales=Scales(type=2.0))
+    truth = simulate(150, 30, seed=0, median_library=3000.0, **kinds)
+    adata = truth.to_anndata()
+    adata.obs["plate"], adata.obs["dose"] = truth.batch + 1, 50 + 10 * truth.z[:, 0]
+    return adata
+
+
+def three_types():
+    """500 cells and 40 genes of three types."""
+    return simulate(500, 40, seed=0, types=3, median_library=2000.0).to_anndata()
+
+
+SMALL = dict(latent=3, hidden=16, learning_rate=0.01, weight_decay=0.1, batch_size=32)
+TAUGHT = SMALL | dict(epochs=20, warmup_epochs=5)  # enough for the vae to use its states
+BRIEF = SMALL | dict(epochs=3)
+COVARIATES = dict(categorical_covariate_keys=["type"], continuous_covariate_keys=["dose"])
+RUNS = {  # the cells and settings of the runs that tests share; the story's name comes first
+    "vae": (few_cells, TAUGHT | dict(labels_key="type", batch_key="batch")),
+    "cvae": (few_cells, TAUGHT | dict(batch_key="plate") | COVARIATES),
+    "label": (few_cells, TAUGHT | dict(labels_key="type", batch_key="plate")),
+    "classify": (few_cells, BRIEF | dict(labels_key="type")),
+    "regress": (few_cells, BRIEF | dict(target_key="dose", labels_key="type")),
+    "shift": (few_cells, BRIEF | dict(perturbation_key="perturbation", control="control")),
+    "hierarchical": (few_cells, dict(labels_key="type", batch_key="plate", epochs=3)),
+    "vae-types": (three_types, dict(latent=2, hidden=16, labels_key="type", epochs=40)),
+}
+
+
+class Fitted:
+    """Finished runs of `RUNS`, each fitted once a process, when a test first asks for it."""
+
+    def __init__(self, place):
+        self.place = place
+
+    def data(self, name):
+        """The file of the cells that a run was fitted to."""
+        made, _ = RUNS[name]
+        path = self.place / f"{made.__name__}.h5ad"
+        if not path.exists():
+            made().write_h5ad(path)
+        return path
+
+    def folder(self, name):
+        """The folder of a run, to be read and copied, never written to."""
+        _, settings = RUNS[name]
+        path = self.place / name
+        if not path.exists():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", PosteriorCollapse)  # of few epochs
+                story = name.partition("-")[0]
+                pgm_expr.fit(self.data(name), story, out=path, progress=False, **settings)
+        return path
+
+    def __call__(self, name):
+        """A run that is the test's own: read from its folder, with the data of the fit at hand."""
+        run = pgm_expr.load(self.folder(name))
+        run.reread()
+        return run
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory):
+    return Fitted(tmp_path_factory.mktemp("fitted"))

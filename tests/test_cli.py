@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from pgm_expr import cli, simulate
+from pgm_expr import simulate
+from pgm_expr.cli import main as cli
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")  # 25 epochs are few
 

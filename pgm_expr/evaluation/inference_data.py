@@ -33,14 +33,12 @@ from torch import Tensor, nn
 
 from ..inference import seeded
 from ..inference.tracing import log_prob, sample_sites, trace, within_cells
-from .expression import draw_prior
-from .guide_health import log_weights
-from .heldout import SEED
-from .refine import shared_sites
+from ..predict import SEED, Batch, draw_prior
+from .guide.health import log_weights
+from .guide.refine import shared_sites
 
 MOST = 200_000_000  # cells x genes x draws: 800 MB of float32
 CELL, GENE = "cell", "gene"
-Batch = Mapping[str, Tensor]
 
 
 @torch.no_grad()

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from ..inference import ELBO, Objective, latent_use, seeded
-from . import heldout
-from .baselines import fit_baseline
-from .counts import compare_counts
-from .expression import draw_posterior, draw_prior
-from .heldout import withheld
-from .probes import pca, probe
+from ..predict import draw_posterior, draw_prior, withheld
+from .bounds import held_out as heldout
+from .bounds.baselines import fit_baseline
+from .counts.statistics import compare_counts
+from .latent.probes import pca, probe
 
 COUNTS = "counts given library"
 Pair = tuple[Tensor, Tensor]

@@ -7,14 +7,16 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 COLOURS = (
     "#4477aa #ee6677 #228833 #ccbb44 #66ccee #aa3377 #bbbbbb #000000 #e69f00 #009e73 "
     "#882255 #999933"
-).split()  # Paul Tol's bright palette and more, told apart by colour-blind readers
+).split()  # Paul Tol's bright palette and more, safe for colour-blind readers
 UNLABELLED = "#dddddd"
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.75"  # safe for colour-blind readers
 
 
 def kept(history: Sequence[dict]) -> dict:
@@ -25,8 +27,7 @@ def kept(history: Sequence[dict]) -> dict:
 def training_picture(history: Sequence[dict]) -> bytes:
     """The bound by epoch on training and validation cells, as a PNG."""
     epochs = [row["epoch"] for row in history]
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = panel(7, 4)
     axes.plot(epochs, [-row["train"] for row in history], label="training (tempered)")
     validation = [row["validation"] for row in history]
     axes.plot(epochs, validation, label="validation")
@@ -44,8 +45,7 @@ def training_picture(history: Sequence[dict]) -> bytes:
 
 def latent_picture(latent: np.ndarray, labels: Sequence[str] | None, *, seed: int = 0) -> bytes:
     """A UMAP of posterior means (N, D), coloured by label where there are any, as a PNG."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = panel(8, 5)
     places = _umap(latent, seed)
     names = np.asarray(["cells"] * len(latent) if labels is None else labels)
     for number, name in enumerate(sorted(set(names))):
@@ -71,6 +71,12 @@ def _umap(latent: np.ndarray, seed: int) -> np.ndarray:
         scanpy.tl.umap(table, random_state=seed)
         torch.set_num_threads(threads)
     return table.obsm["X_umap"]
+
+
+def panel(width: float = 5.25, height: float = 3.2) -> tuple[Figure, Axes]:
+    """A figure of one panel, sizes in inches: on an HTML page two stand side by side."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
 
 
 def png(figure: Figure) -> bytes:

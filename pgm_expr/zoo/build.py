@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..inference import places
+from ..inference.source_lines import of_error, of_method, prefix
 from .catalogue import PARTS, Story, part_name, pick
 
 FROM_DATA = (
@@ -78,9 +78,10 @@ def defaults(story: Story) -> dict[str, Any]:
 def takes(story: Story, options: Mapping[str, object]) -> str:
     """What a story with these options is about: raw "counts", or "values" on a log scale.
 
-    The likelihood says so, or the model where it has no such part.
+    It follows from the `measure` of the likelihood, or of a model without such a part.
     """
-    return getattr(_chosen(options).get("likelihood", story.model), "takes", "counts")
+    part = _chosen(options).get("likelihood", story.model)
+    return "values" if getattr(part, "measure", COUNTS) == "values" else "counts"
 
 
 def measure(model: nn.Module) -> str:
@@ -106,7 +107,7 @@ def check_told(story: Story, told: Collection[str]) -> None:
         forward = _parameters(getattr(half, "forward", half)).values()
         for name in (p.name for p in forward if _needed(p) and p.name in TOLD_BY):
             if name not in told:
-                at = "" if _ours(half) else places.at(places.of_method(half))
+                at = "" if _ours(half) else prefix(of_method(half))
                 raise ValueError(
                     f"{at}{half.__name__} needs the {name} of cells, which the data do not give. "
                     f"Pass {TOLD_BY[name]} when fitting."
@@ -166,13 +167,13 @@ def _make(made: Callable, values: dict[str, object], chosen: Mapping[str, Callab
 
 def _call(made: Callable, given: Mapping[str, object]) -> nn.Module:
     """Call a constructor; ValueError with its file and line where that is impossible."""
-    name, start = getattr(made, "__name__", repr(made)), places.of_method(made, "__init__")
+    name, start = getattr(made, "__name__", repr(made)), of_method(made, "__init__")
     lacking = [p.name for p in _parameters(made).values() if _needed(p) and p.name not in given]
     if lacking:
         wanted = ", ".join(GIVEN_BY.get(n, n) for n in lacking)
         own = "" if _ours(made) else ", or give it a default"
         raise ValueError(
-            f"{'' if _ours(made) else places.at(start)}{name} needs "
+            f"{'' if _ours(made) else prefix(start)}{name} needs "
             f"{', '.join(lacking).replace('_', ' ')}, which the data do not give. Pass {wanted} "
             f"when fitting{own}."
         )
@@ -181,9 +182,9 @@ def _call(made: Callable, given: Mapping[str, object]) -> nn.Module:
     except ValueError:
         raise  # it says itself what is wrong
     except Exception as error:
-        said, line = " ".join(str(error).split()), places.of_error(error, made) or start
+        said, line = " ".join(str(error).split()), of_error(error, made) or start
         what = f"{name} cannot be made: {type(error).__name__}: {said}"
-        raise ValueError(places.at(line) + what) from error
+        raise ValueError(prefix(line) + what) from error
 
 
 def _ours(made: Callable) -> bool:

@@ -11,7 +11,8 @@ from types import ModuleType
 
 from torch import nn
 
-from ..inference import Objective, places
+from ..inference import Objective
+from ..inference.source_lines import of_error, prefix
 from .catalogue import Story
 from .catalogue import story as named
 from .page import page
@@ -92,11 +93,11 @@ def _execute(path: Path, text: str, digest: str) -> ModuleType:
 
 
 def _words(error: BaseException, file: str) -> str:
-    kind, line = type(error).__name__, places.of_error(error, file)
+    kind, line = type(error).__name__, of_error(error, file)
     if isinstance(error, SyntaxError) and error.filename == file:
-        return f"{places.at((file, error.lineno or 1))}{kind}: {error.msg}. Correct the line."
+        return f"{prefix((file, error.lineno or 1))}{kind}: {error.msg}. Correct the line."
     said = " ".join(str(error).split()).rstrip(".")
-    return f"{places.at(line or (file, 1))}{kind}: {said}. The file must run by itself."
+    return f"{prefix(line or (file, 1))}{kind}: {said}. The file must run by itself."
 
 
 def _check(story: object, name: str) -> None:

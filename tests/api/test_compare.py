@@ -11,11 +11,11 @@ import torch
 
 import pgm_expr
 from pgm_expr import simulate
-from pgm_expr.api.variants import Variant, variants
+from pgm_expr.comparison.grid import Variant, variants
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")
 
-comparing = sys.modules["pgm_expr.api.compare"]  # the package has a function of that name
+comparing = sys.modules["pgm_expr.comparison.fits"]  # the package has a function of that name
 QUICK = dict(epochs=3, draws=5, labels_key="type", hidden=8, latent=2, progress=False)
 
 
@@ -91,7 +91,7 @@ def test_a_figure_is_that_of_the_run_it_came_from(done, adata):
     bounds = []
     for seed in (0, 1):
         run = pgm_expr.load(out / "runs" / variant.name / f"seed-{seed}")
-        run.reread(adata)
+        run.training_table(adata)
         cells, split = run.table.cells, run.table.split
         batches = list(pgm_expr.data.sweep(cells, split.test, 64))
         bounds.append(pgm_expr.evaluation.iwae(run.model, run.guide, batches, (5, 20))[5].mean())

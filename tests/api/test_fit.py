@@ -6,10 +6,10 @@ import torch
 
 import pgm_expr
 from pgm_expr import Story, simulate
-from pgm_expr.api.fit import make_plan
 from pgm_expr.guides import VAEGuide
 from pgm_expr.inference import Plan, PosteriorCollapse, Trace, score
 from pgm_expr.models import VAE
+from pgm_expr.runs.fit import make_plan
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")  # of two epochs
 

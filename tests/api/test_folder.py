@@ -13,10 +13,10 @@ from scipy.sparse import csr_matrix
 
 import pgm_expr
 from pgm_expr import Story, inference, simulate
-from pgm_expr.api import RunFolder
 from pgm_expr.guides import VAEGuide
 from pgm_expr.inference import MeanField, load_tensors
 from pgm_expr.models import VAE
+from pgm_expr.runs.folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")  # of few epochs
 

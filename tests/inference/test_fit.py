@@ -1,6 +1,6 @@
 """The engine: what it records, keeps, selects and repeats to the bit."""
 
-import importlib
+import copy
 import itertools
 import subprocess
 import sys
@@ -13,9 +13,9 @@ from torch import nn
 from pgm_expr.inference import IWAE, MeanField, Trace
 from pgm_expr.inference.checkpoint import load_tensors
 from pgm_expr.inference.fit import Plan, fit, score
+from pgm_expr.inference.rng import VALIDATION_SEED
 from pgm_expr.inference.schedule import warmup
 
-engine = importlib.import_module("pgm_expr.inference.fit")
 TINY = 1e-12  # lost in the rounding of any weight
 PLAN = Plan(epochs=8, learning_rate=1e-2, warmup_epochs=3, patience=40)
 SETTINGS = [
@@ -98,7 +98,7 @@ def test_score_is_the_mean_over_cells_in_evaluation_mode(start, table, sizes):
     """Cells count, not batches; on the engine's own draws, and without dropout."""
     objective = start(kind=Trace)
     batches = [table.rows(rows) for rows in torch.arange(64).split(sizes)]
-    torch.manual_seed(engine.NOISE_OF_VALIDATION)
+    torch.manual_seed(VALIDATION_SEED)
     bounds = torch.cat([objective.eval().per_cell(**batch) for batch in batches])
     assert score(objective.train(), batches) == pytest.approx(bounds.mean().item(), rel=1e-6)
     assert objective.training and objective.guide.training
@@ -159,13 +159,18 @@ def test_resumes_early_stopping(start, table, tmp_path, k):
     assert same(resumed.state_dict(), whole.state_dict())
 
 
-def test_a_finished_run_trains_no_further(start, table, tmp_path, monkeypatch):
-    whole = start()
+def test_a_finished_run_trains_no_further(start, table, tmp_path):
+    """Minibatches are asked for once, to check the pair, and not for an epoch."""
+    whole, seeds = start(), []
     rows = timeless(run(whole, table, folder=tmp_path, checkpoint_seconds=0))
-    monkeypatch.setattr(engine, "_epoch", None)
+
+    def batches(seed):
+        seeds.append(seed)
+        return table.batches(seed)
+
     again = start(seed=9)
-    assert timeless(run(again, table, folder=tmp_path)) == rows
-    assert same(again.state_dict(), whole.state_dict())
+    assert timeless(fit(again, batches, table.validation, PLAN, folder=tmp_path)) == rows
+    assert same(again.state_dict(), whole.state_dict()) and len(seeds) == 1
 
 
 def test_a_broken_checkpoint_is_refused(start, table, tmp_path):
@@ -189,6 +194,7 @@ import torch
 torch.set_num_threads(1)
 from pgm_expr.guides import VAEGuide
 from pgm_expr.inference.checkpoint import load_tensors, save_tensors
+from pgm_expr.inference.rng import VALIDATION_SEED
 from pgm_expr.inference.fit import Plan, fit
 from pgm_expr.inference.objective import MeanField
 from pgm_expr.models import VAE
@@ -250,51 +256,50 @@ def test_killed_ten_times_it_ends_in_the_weights_of_the_run_never_killed(tmp_pat
     assert len(ends[0]["history"]) == 200 and same(*ends)
 
 
-@pytest.fixture
-def scripted(monkeypatch):
-    """Lets a test say what each epoch's validation is."""
+class Scored(MeanField):
+    """Its bound is what the batch says it is, where it says so."""
 
-    def say(*scores):
-        values = iter(scores)
-        monkeypatch.setattr(engine, "score", lambda *_: next(values))
-
-    return say
+    def per_cell(self, *, score=None, **batch):
+        return super().per_cell(**batch) if score is None else score
 
 
-def test_keeps_the_best_epoch_after_the_warm_up(start, table, scripted, weights):
-    """Epochs 0..2 look better but were judged on their way to beta = 1."""
-    scripted(9.0, 8.0, 7.0, 1.0, 2.0, 3.0, 0.0, 2.9, 0.0)
-    objective, states, rows = start(), [], []
-    for row in run(objective, table, planned(epochs=50, patience=3)):
+def trained(start, table, scores, **changes):
+    """Rows, the weights after each epoch and those kept, where each epoch's bound is given."""
+    values = iter(scores)
+    objective, states, rows = start(kind=Scored), [], []
+
+    def validation():
+        return [{"score": torch.tensor([next(values)], dtype=torch.float64)}]
+
+    for row in fit(objective, table.batches, validation, planned(**changes)):
         rows.append(row)
-        states.append(weights(objective))
-    assert len(rows) == 9  # patience 3 after epoch 5
-    assert same(objective.state_dict(), states[5])
-    assert not same(states[5], states[8])
+        states.append(copy.deepcopy(objective.state_dict()))
+    assert [row["validation"] for row in rows] == pytest.approx(scores[: len(rows)], nan_ok=True)
+    return states, objective.state_dict()
 
 
-def test_patience_counts_from_the_end_of_the_warm_up(start, table, scripted, weights):
-    scripted(*range(0, -50, -1))
-    objective, states = start(), []
-    for _ in run(objective, table, planned(epochs=50, patience=2)):
-        states.append(weights(objective))
-    assert len(states) == 6 and same(objective.state_dict(), states[3])
+def test_keeps_the_best_epoch_after_the_warm_up(start, table):
+    """Epochs 0..2 look better but were judged on their way to beta = 1."""
+    scores = [9.0, 8.0, 7.0, 1.0, 2.0, 3.0, 0.0, 2.9, 0.0, 0.0]
+    states, kept = trained(start, table, scores, epochs=50, patience=3)
+    assert len(states) == 9  # patience 3 after epoch 5
+    assert same(kept, states[5]) and not same(states[5], states[8])
 
 
-def test_equal_scores_are_no_improvement(start, table, scripted, weights):
-    scripted(*[1.0] * 50)
-    objective, states = start(), []
-    for _ in run(objective, table, planned(epochs=50, patience=2, warmup_epochs=0)):
-        states.append(weights(objective))
-    assert len(states) == 3 and same(objective.state_dict(), states[0])
+def test_patience_counts_from_the_end_of_the_warm_up(start, table):
+    states, kept = trained(start, table, range(0, -50, -1), epochs=50, patience=2)
+    assert len(states) == 6 and same(kept, states[3])
 
 
-def test_a_score_that_is_no_number_is_never_the_best(start, table, scripted, weights):
-    scripted(float("nan"), 1.0, 2.0, float("nan"), 0.0)
-    objective, states = start(), []
-    for _ in run(objective, table, planned(epochs=5, warmup_epochs=0)):
-        states.append(weights(objective))
-    assert same(objective.state_dict(), states[2])
+def test_equal_scores_are_no_improvement(start, table):
+    states, kept = trained(start, table, [1.0] * 50, epochs=50, patience=2, warmup_epochs=0)
+    assert len(states) == 3 and same(kept, states[0])
+
+
+def test_a_score_that_is_no_number_is_never_the_best(start, table):
+    scores = [float("nan"), 1.0, 2.0, float("nan"), 0.0]
+    states, kept = trained(start, table, scores, epochs=5, warmup_epochs=0)
+    assert same(kept, states[2])
 
 
 def test_without_validation_the_last_epoch_is_kept(start, table, weights):

@@ -1,6 +1,10 @@
 """What a person sees: pictures that show something, pages with their figures, a quiet bar."""
 
+import base64
 import io
+import json
+import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from pgm_expr import report, zoo
+from pgm_expr.cli import main as cli
 from pgm_expr.report.pictures import UNLABELLED
 
 METRICS = {
@@ -108,6 +113,30 @@ def test_a_picture_leaves_the_threads_of_torch(latent):
     assert threads == 1
 
 
+def test_pictures_of_a_run_are_its_curve_and_its_states(fitted):
+    pictures = fitted("vae").pictures()
+    assert list(pictures) == ["training.png", "latent.png"]
+    assert all(pixels(png).std() > 0.01 for png in pictures.values())
+    assert share(pixels(pictures["latent.png"]), "#4477aa") > 2e-4
+
+
+@pytest.mark.filterwarnings("ignore:posterior collapse")  # of few epochs
+def test_a_report_makes_the_picture_of_states_once(fitted, tmp_path, monkeypatch):
+    """It is kept with the run, and the second report takes it from there."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # `main` sets its own
+    folder, page = shutil.copytree(fitted.folder("vae"), tmp_path / "run"), tmp_path / "page.html"
+    (folder / "criticism.json").write_text(json.dumps({"not_measured": {}}))
+    made = []
+    for _ in range(2):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["report", str(folder), "--out", str(page)])
+        assert not stop.value.code
+        made.append((folder / "latent.png").stat().st_mtime_ns)
+    picture = (folder / "latent.png").read_bytes()
+    assert made[0] == made[1] and pixels(picture).std() > 0.01
+    assert base64.b64encode(picture).decode() in page.read_text()
+
+
 def test_the_metrics_page_holds_the_figures():
     page = text(report.metrics_page(METRICS))
     words = "-123.46 -120.25 1.75 -119.50 6.79 7 0.0123 0.0112 0.0101 12,346".split()
@@ -152,37 +181,3 @@ def test_the_zoo_page_lists_everything():
     ):
         assert line in page
     assert not any(line.strip().endswith(tuple(zoo.OBJECTIVES)) for line in page.splitlines())
-
-
-@pytest.mark.parametrize("show", [True, False])
-def test_the_bar_passes_the_rows_on(show, capsys):
-    rows = history(5)
-    passed = list(report.bar(iter(rows), 5, show=show))
-    assert all(one is other for one, other in zip(passed, rows, strict=True))
-    out, err = capsys.readouterr()
-    assert out == "" and ("nats/cell" in err) is show
-
-
-def test_the_bar_shows_the_best_and_ends_early(capsys):
-    """Fewer rows than planned: early stopping leaves a full bar, not a broken one."""
-    assert len(list(report.bar(history(12), 400, show=True))) == 12
-    err = capsys.readouterr().err
-    assert "12/12" in err and "best -49.00" in err and "validation -96.50" in err
-
-
-def test_the_bar_runs_no_further_than_asked():
-    drawn = []
-    rows = (drawn.append(row["epoch"]) or row for row in history(5))
-    bar = report.bar(rows, 5, show=False)
-    next(bar), next(bar)
-    bar.close()
-    assert drawn == [0, 1]
-
-
-def test_the_bar_hands_on_an_error():
-    def failing():
-        yield from history(2)
-        raise FloatingPointError("non-finite")
-
-    with pytest.raises(FloatingPointError, match="non-finite"):
-        list(report.bar(failing(), 5, show=False))

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import pgm_expr
-from pgm_expr import cli, simulate, zoo
+from pgm_expr import simulate, zoo
+from pgm_expr.cli import main as cli
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")  # of two epochs
 
@@ -123,7 +124,7 @@ def test_a_file_is_read_anew_at_each_load(mine):
 
 END = "story = Story(model=VAE, guide=VAEGuide)"
 BROKEN = {
-    "syntax": ("class VAEGuide(nn.Module):", "class VAEGuide(nn.Module)", "SyntaxError"),
+    "syntax": ("class VAEGuide(PyroModule):", "class VAEGuide(PyroModule)", "SyntaxError"),
     "import": ("import pyro\n", "import pyro\nimport helpers_of_mine\n", "helpers_of_mine"),
     "name": (END, END + "\nprint(undefined)", "NameError"),
     "exit": (END, END + "\nraise SystemExit(3)", "SystemExit"),

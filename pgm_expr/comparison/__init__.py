@@ -1,0 +1,1 @@
+"""Variants of stories on the same cells: the grid, the fits, the ranking, the table."""

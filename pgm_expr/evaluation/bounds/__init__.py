@@ -1,0 +1,1 @@
+"""Held-out likelihoods, baselines and the ranking of variants."""

@@ -1,0 +1,1 @@
+"""Is the model right: counts that it draws and predicts, beside real ones."""

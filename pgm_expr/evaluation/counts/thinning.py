@@ -1,0 +1,47 @@
+r"""Two independent looks at each cell: binomial thinning of its counts.
+
+    a_ng ~ Binomial(x_ng, share),  b_ng = x_ng - a_ng
+
+If x_ng ~ Poisson(m) then a and b are independent Poisson counts of means share m, (1 - share) m. A
+state inferred from a and judged on b is never judged on what it was inferred from; unlike the
+expectation that a story has of x itself, which has seen x.
+
+Wang et al., Nature Methods 2018, https://doi.org/10.1038/s41592-018-0033-z
+Neufeld et al., Biostatistics 2024, https://doi.org/10.1093/biostatistics/kxac047
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from ...predict import SEED, Batch
+
+
+def halves(
+    batches: Iterable[Mapping[str, Tensor]], share: float = 0.5
+) -> Iterator[tuple[Batch, Batch]]:
+    """Each minibatch as two, of counts a and b that sum to its own, each with its library.
+
+    ValueError where `share` is not between 0 and 1, or a half of a cell holds no count.
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"share must lie between 0 and 1: got {share}.")
+    noise = torch.Generator().manual_seed(SEED)
+    for batch in batches:
+        x = batch["x"]
+        drawn = torch.binomial(x.double().cpu(), torch.full(x.shape, share).double(), noise)
+        first = drawn.to(x)
+        yield _of(batch, first), _of(batch, x - first)
+
+
+def _of(batch: Mapping[str, Tensor], x: Tensor) -> Batch:
+    library = x.sum(-1, keepdim=True)
+    if empty := int((library == 0).sum()):
+        raise ValueError(
+            f"thinning leaves {empty} cells without any count in one half. Leave out cells of "
+            "fewer counts."
+        )
+    return {**batch, "x": x, "library": library}

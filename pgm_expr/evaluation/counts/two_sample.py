@@ -1,0 +1,188 @@
+r"""Can drawn cells be told from real ones? Two-sample tests, each beside the real/real floor.
+
+    auc       of classifiers that tell drawn from real cells, cross-fitted: gradient boosting and
+              logistic regression, of which the better one counts (the worse for the story). .5
+              is at chance; the floor is that of real held-out against other real cells.
+    energy    energy distance 2 E|a - b| - E|a - a'| - E|b - b'|, and its p by permutation
+    mmd       squared maximum mean discrepancy, Gaussian kernel of the median width, and its p
+    nearest   median distance of a drawn cell to the nearest cell of the fit; much below that of
+              real held-out cells it is a copy
+
+All in the space of principal components of log(1 + 1e4 x / library), fitted to cells of the fit,
+with log library beside them for the classifiers. What the components do not see, no test does.
+
+Lopez-Paz and Oquab, ICLR 2017, https://arxiv.org/abs/1610.06545
+Gretton et al., JMLR 2012, https://jmlr.org/papers/v13/gretton12a.html
+Szekely and Rizzo, Journal of Statistical Planning and Inference 2013.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from scipy.spatial.distance import cdist
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ...predict import SEED
+from ..counts.statistics import Counts
+from ..latent.probes import pca
+
+LEAST = 100  # cells a side: at 31 the AUC of equal samples has a standard deviation of .08
+MOST = 1000  # cells a side for distances between all pairs
+CLASSIFIERS = {
+    "boosting": lambda: HistGradientBoostingClassifier(max_iter=100, random_state=SEED),
+    "logistic": lambda: make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
+}
+
+
+class TwoSample(NamedTuple):
+    """How drawn cells differ from real held-out ones, and real ones of the fit from those."""
+
+    auc: float
+    auc_floor: float
+    classifier: str  # the one that tells them apart best
+    energy: float
+    energy_floor: float
+    energy_p: float
+    mmd: float
+    mmd_floor: float
+    mmd_p: float
+    nearest: float
+    nearest_floor: float
+
+
+def two_sample(
+    drawn: Counts,
+    held_out: Counts,
+    reference: Counts,
+    *,
+    components: int = 20,
+    permutations: int = 200,
+) -> TwoSample:
+    """Tests of drawn counts (n, G) against real held-out ones, beside those of the fit.
+
+    Half of the reference (M, G) makes the components and is what drawn cells are nearest to; the
+    other half is the floor's. Sides are cut to equal numbers, at most 1,000. ValueError for fewer
+    than 100 cells on a side.
+    """
+    rng = np.random.default_rng(SEED)
+    base, other = np.array_split(rng.permutation(reference.shape[0]), 2)
+    n = min(drawn.shape[0], held_out.shape[0], len(other), MOST)
+    if n < LEAST:
+        raise ValueError(
+            f"a two-sample test needs {LEAST} cells a side: got {n}. Hold out more, or pool types."
+        )
+    picks = [rng.choice(x.shape[0], n, replace=False) for x in (drawn, held_out)]
+    parts = [sparse.csr_array(x)[at] for x, at in zip((drawn, held_out), picks, strict=True)]
+    parts.append(sparse.csr_array(reference)[other[:n]])
+    known, *places = pca(sparse.csr_array(reference)[base], *parts, size=components)
+    fake, real, floor = (_with_depth(*pair) for pair in zip(places, parts, strict=True))
+    aucs = {name: _auc(make, fake, real) for name, make in CLASSIFIERS.items()}
+    worst = max(aucs, key=aucs.get)
+    spaces = [each[:, :-1] for each in (fake, floor)]
+    energy, mmd = (
+        [_permuted(kernel, each, real[:, :-1], permutations, rng) for each in spaces]
+        for kernel in (_energy, _gaussian)
+    )
+    near = [np.median(cdist(each, known).min(1)) for each in (spaces[0], real[:, :-1])]
+    floors = max(_auc(make, floor, real) for make in CLASSIFIERS.values())
+    return TwoSample(
+        aucs[worst], floors, worst, energy[0][0], energy[1][0], energy[0][1],
+        mmd[0][0], mmd[1][0], mmd[0][1], *map(float, near),
+    )  # fmt: skip
+
+
+def _with_depth(places: np.ndarray, x: sparse.sparray) -> np.ndarray:
+    depth = np.log(np.maximum(np.asarray(x.sum(1), np.float64).ravel(), 1))
+    return np.column_stack([places, depth])
+
+
+def _auc(make: Callable, a: np.ndarray, b: np.ndarray) -> float:
+    """Cross-fitted AUC of telling a from b; below .5 by chance alone."""
+    y = np.repeat([1, 0], [len(a), len(b)])
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    p = cross_val_predict(make(), np.vstack([a, b]), y, cv=folds, method="predict_proba")[:, 1]
+    return float(roc_auc_score(y, p))
+
+
+def _energy(distances: np.ndarray) -> np.ndarray:
+    return -distances
+
+
+def _gaussian(distances: np.ndarray) -> np.ndarray:
+    return np.exp(-((distances / np.median(distances)) ** 2) / 2)
+
+
+def _permuted(
+    kernel: Callable, a: np.ndarray, b: np.ndarray, permutations: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    """Mean kernel within sides minus between them, and how often permuted sides reach it."""
+    both = np.vstack([a, b])
+    k = kernel(cdist(both, both))
+    np.fill_diagonal(k, 0.0)
+    side = np.repeat([1.0, -1.0], [len(a), len(b)])
+    found = _between(k, side)
+    null = [_between(k, rng.permutation(side)) for _ in range(permutations)]
+    return found, (1 + sum(each >= found for each in null)) / (1 + permutations)
+
+
+def _between(k: np.ndarray, side: np.ndarray) -> float:
+    """k within sides, without cells with themselves, minus twice k between them."""
+    first, second = side > 0, side < 0
+    n, m = first.sum(), second.sum()
+    inside = [k[np.ix_(at, at)].sum() / (s * (s - 1)) for at, s in ((first, n), (second, m))]
+    return float(sum(inside) - 2 * k[np.ix_(first, second)].mean())
+
+
+class Marked(NamedTuple):
+    """Mean share of a type's markers that cells express."""
+
+    drawn: float
+    held_out: float
+    se: float  # standard error of their difference, over cells
+
+
+def markers_on(
+    drawn: Counts,
+    drawn_types: np.ndarray,
+    held_out: Counts,
+    types: np.ndarray,
+    reference: Counts,
+    reference_types: np.ndarray,
+    *,
+    number: int = 10,
+) -> dict[int, Marked]:
+    """Are each type's markers on in cells drawn of it, as in held-out ones? By type.
+
+    Markers are the `number` genes whose share of expressing cells of the fit is highest against
+    that of the other types. Types without ten cells on every side are left out; ValueError where
+    none is left.
+    """
+    on = [sparse.csr_array(x) > 0 for x in (drawn, held_out, reference)]
+    codes = [np.asarray(t) for t in (drawn_types, types, reference_types)]
+    found = {}
+    for kind in np.unique(codes[2]):
+        if kind >= 0 and min((code == kind).sum() for code in codes) >= 10:
+            inside, outside = (
+                np.asarray(on[2][at].mean(0)).ravel()
+                for at in (codes[2] == kind, codes[2] != kind)
+            )
+            genes = np.argsort(outside - inside, kind="stable")[:number]
+            found[int(kind)] = _marked(*(on[i][codes[i] == kind][:, genes] for i in (0, 1)))
+    if not found:
+        raise ValueError("no type has ten cells on every side. Draw and hold out more.")
+    return found
+
+
+def _marked(drawn: sparse.sparray, held_out: sparse.sparray) -> Marked:
+    shares = [np.asarray(side.mean(1)).ravel() for side in (drawn, held_out)]
+    variance = sum(share.var(ddof=1) / len(share) for share in shares)
+    return Marked(*(float(share.mean()) for share in shares), float(np.sqrt(variance)))

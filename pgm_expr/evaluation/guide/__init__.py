@@ -1,0 +1,1 @@
+"""Is the guide right: importance weights, refinement, NUTS, simulation-based calibration."""

@@ -1,0 +1,1 @@
+"""What latent states hold: probes, leakage, structure, mixing, novelty."""
