@@ -39,6 +39,7 @@ TOLD = {
         labels_key="type", batch_key="batch", categorical_covariate_keys=["condition"]
     ),
     "shift": dict(perturbation_key="perturbation", control="control"),
+    "offset": dict(categorical_covariate_keys=["condition"]),
 }
 
 

@@ -1,7 +1,7 @@
 """CPU time of one training step, beside another checkout of this package.
 
-    git worktree add /tmp/before HEAD~1
-    python benchmarks/step.py --against /tmp/before
+    git worktree add ../before HEAD~1
+    python benchmarks/step.py --against ../before
 
 Each checkout has a process of its own, with one thread. The two take turns, block by block: in
 its turn a process trains for one epoch of a dozen steps on the same fixed minibatches, and only

@@ -181,6 +181,7 @@ TOLD = {
     "shift": "--perturbation-key perturbation --control control",
     "hierarchical": "--labels-key type --batch-key plate",
     "ladder": "--gene-sets sets.gmt",
+    "offset": "--categorical type",
 }
 
 

@@ -116,7 +116,7 @@ LAWS = {  # Pyro's loss, our objective, and the stories that it is for
         partial(IWAE, particles=PARTICLES),
         stories(*ENUMERATED, *SHARED),
     ),
-    "enum": (partial(TraceEnum_ELBO, max_plate_nesting=1), Trace, [*ENUMERATED]),
+    "enum": (partial(TraceEnum_ELBO, max_plate_nesting=1), Trace, sorted(ENUMERATED)),
     "classifier": (lambda: classifier, Enum, ["label"]),
 }
 CASES = [(name, law) for law in LAWS for name in LAWS[law][2]]
@@ -247,6 +247,7 @@ GRAPH = {  # what each variable of a story depends on
     "ladder": {"z_program": [], "z_pathway": ["z_program"], "x": ["z_pathway"]},
     "mixture": {"regime": [], "z": [], "x": ["regime", "z"]},
     "shift": {"effects": [], "z": [], "x": ["effects", "z"]},
+    "offset": {"z": [], "x": ["z"]},
 }
 
 

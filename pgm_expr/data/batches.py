@@ -140,11 +140,10 @@ class Cells:
         missing = {field.entry: field.missing for field in FIELDS if field.missing is not None}
         hidden = copy.copy(self)
         hidden.columns = self.columns | {
-            entry: np.broadcast_to(row, (len(self), *row.shape)) for entry, row in missing.items()
+            entry: np.repeat(row[None], len(self), axis=0) for entry, row in missing.items()
         }
         hidden._withheld = {
-            entry: torch.as_tensor(row, device=self.library.device)
-            for entry, row in missing.items()
+            entry: torch.tensor(row, device=self.library.device) for entry, row in missing.items()
         }
         return hidden
 

@@ -1,4 +1,4 @@
-"""Diffusion: noise, a network that takes it off, samplers, guidance; plain torch."""
+"""Diffusion: noise schedules, networks that remove noise, samplers, guidance; plain torch."""
 
 from .denoise import Denoiser, clean, epsilon, karras, karras_weight, score_weight, velocity
 from .discrete import DiscreteDiffusion

@@ -95,6 +95,14 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], Any]:
     ------
     ValueError
         If the file is not a safetensors file, or is truncated.
+
+    Examples
+    --------
+    >>> import torch
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_tensors(Path(folder) / "z.safetensors", {"z": torch.ones(2)})
+    ...     load_tensors(Path(folder) / "z.safetensors")
+    ({'z': tensor([1., 1.])}, None)
     """
     try:
         with safe_open(path, framework="pt") as file:

@@ -96,6 +96,7 @@ class Renyi(Objective):
         self.doubly = doubly
 
     def free_bits(self, nats: float) -> Self:
+        """Raise ValueError unless `nats` is 0: the weights contain no average KL."""
         if nats:
             raise ValueError(
                 f"{type(self).__name__} has no KL to floor: got free_bits={nats}. Use MeanField."

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyro
 import torch
@@ -226,10 +226,10 @@ def _check_parameters(half: Half, objective: nn.Module) -> None:
     """What is learned belongs to a module: the optimizer finds it there, and so do saved runs."""
     known = {id(parameter) for parameter in objective.parameters()}
     for name in half.trace.param_nodes:
-        value = half.trace.nodes[name]["value"]
+        value: Any = half.trace.nodes[name]["value"]
         parameter = value.unconstrained() if hasattr(value, "unconstrained") else value
         if id(parameter) not in known:
-            where = at(half.lines.get(name))
+            where = prefix(half.lines.get(name))
             raise ValueError(
                 f"{where}pyro.param '{name}' of {half.name} is not trained: no module owns it. "
                 f"Write self.{name} = nn.Parameter(...), or PyroParam, in its constructor."
@@ -307,7 +307,7 @@ def _also(half: Half, site: str) -> str:
 
 
 def _check_rest(model: Half, guide: Half) -> None:
-    """What Pyro itself asks of a pair."""
+    """Pyro's own requirements of a pair."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:

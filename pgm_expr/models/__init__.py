@@ -10,12 +10,12 @@ from .ladder import Ladder
 from .latent_library import LatentLibrary
 from .linear import LinearVAE
 from .mixture import MixtureOfVAEs
+from .offset import Offset
 from .regress import Regress
 from .shift import Shift
 from .vae import VAE
 
 __all__ = [
-    "Regress",
     "BayesianVAE",
     "CVAE",
     "Classify",
@@ -26,6 +26,8 @@ __all__ = [
     "LatentLibrary",
     "LinearVAE",
     "MixtureOfVAEs",
+    "Offset",
+    "Regress",
     "Shift",
     "VAE",
 ]

@@ -235,9 +235,9 @@ class VampPrior(nn.Module):
         _check_borrowed(guide, genes)
         self._borrowed = (guide,)
         self.logits = nn.Parameter(torch.zeros(pseudo_inputs))
-        start = _invented(genes, average, pseudo_inputs)
+        start = _from_average(genes, average, pseudo_inputs)
         if examples is not None:
-            start = _chosen(genes, examples, pseudo_inputs)
+            start = _from_examples(genes, examples, pseudo_inputs)
         self.raw_cells = nn.Parameter(start)  # (K, G)
 
     @property
@@ -266,7 +266,7 @@ def _check_borrowed(guide: Any, genes: int) -> None:
         )
 
 
-def _chosen(genes: int, examples: Tensor, number: int) -> Tensor:
+def _from_examples(genes: int, examples: Tensor, number: int) -> Tensor:
     """log(1 + counts) of real cells, plus a little, since |raw| has no gradient at 0."""
     if examples.shape[-1] != genes:
         raise ValueError(
@@ -277,7 +277,7 @@ def _chosen(genes: int, examples: Tensor, number: int) -> Tensor:
     return examples[rows % len(examples)].log1p() + 0.01
 
 
-def _invented(genes: int, average: Tensor | None, number: int) -> Tensor:
+def _from_average(genes: int, average: Tensor | None, number: int) -> Tensor:
     composition = torch.full((genes,), 1 / genes) if average is None else average
     noise = torch.randn(number, genes, device=composition.device).exp()
     return (genes * composition * noise).log1p() + 0.01

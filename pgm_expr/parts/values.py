@@ -187,6 +187,7 @@ class LowRankGaussianMixture(nn.Module):
         return MixtureSameFamily(Categorical(logits=logits), modes)
 
     def modes(self, loc: Tensor) -> TorchDistribution:
+        """The K normals of a cell, with means loc (..., K, G)."""
         if self.factors is None:
             return Normal(loc, self.log_scale.exp()).to_event(1)
         return LowRankMultivariateNormal(loc, self.factors, (2 * self.log_scale).exp())

@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import inference, predict, zoo
+from .. import inference, zoo
 from ..data import ARGUMENTS, epoch, sweep
 from ..inference import Plan
 from ..inference.progress import bar
@@ -207,7 +207,7 @@ def train(
     rows = inference.fit(
         objective,
         lambda order: epoch(cells, split.train, plan.batch_size, order),
-        lambda: predict.withheld(sweep(cells, split.validation, SWEEP)),
+        lambda: sweep(cells.withheld(), split.validation, SWEEP),
         plan,
         folder=run.folder.path if run.folder else None,
         checkpoint_seconds=checkpoint_seconds,

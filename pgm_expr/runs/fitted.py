@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,21 +82,24 @@ class Fitted:
 
     def keep(self, name: str, value: object) -> None:
         """Write a result beside the run where it is stored; a warning where that fails."""
+        self._keep(name, lambda folder: folder.write(name, value))
+
+    def keep_generator(self, name: str) -> None:
+        """Write a trained generator beside the run, likewise."""
+        file = generator_file(name)
+        self._keep(file, lambda folder: self.generators[name].save(folder.path / file))
+
+    def _keep(self, name: str, write: Callable[[RunFolder], None]) -> None:
         if self.folder is None:
             return
         try:
-            self.folder.write(name, value)
+            write(self.folder)
         except OSError as error:
             warnings.warn(
                 f"'{self.folder.path}': {name} could not be written ({error.strerror}). "
                 "The result is returned; save the run elsewhere to keep it.",
-                stacklevel=3,
+                stacklevel=4,
             )
-
-    def keep_generator(self, name: str) -> None:
-        """Write a trained generator beside the run where it is stored."""
-        if self.folder is not None:
-            self.generators[name].save(self.folder.path / generator_file(name))
 
     @property
     def key(self) -> str:
@@ -171,7 +174,7 @@ class Fitted:
     ) -> Iterator[dict[str, Tensor]]:
         """Minibatches of some cells, all by default, without labels and targets."""
         index = np.arange(len(cells)) if index is None else index
-        return predict.withheld(sweep(cells.to(self.device), index, SWEEP))
+        return sweep(cells.to(self.device).withheld(), index, SWEEP)
 
     def use(self, batches: Iterable[dict[str, Tensor]]) -> LatentUse:
         """Posterior means and KL of each latent over some batches."""

@@ -13,7 +13,6 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from ..data import Cells, sweep
-from ..predict import withheld
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -36,7 +35,7 @@ class Subset:
     def batches(self) -> Iterator[dict[str, Tensor]]:
         """Minibatches that hold no more than `ENTRIES` counts each."""
         size = max(1, ENTRIES // len(self.cells.genes))
-        return withheld(sweep(self.cells, self.index, size))
+        return sweep(self.cells.withheld(), self.index, size)
 
     @cached_property
     def counts(self) -> csr_array:

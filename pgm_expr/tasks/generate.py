@@ -15,7 +15,6 @@ from ..data import sweep
 from ..inference import seeded
 from ..inference.progress import endless
 from ..inference.threads import few_threads
-from ..predict import withheld
 from ..runs.fitted import SWEEP
 from ..runs.generators import GENERATORS, Learnt
 from ..runs.simulated_covariates import as_cells, draw_covariates
@@ -149,14 +148,15 @@ def train_generator(
             "Fit a story of counts."
         )
     known = table.split.development if among is None else among
-    states = States.of(run.model, run.guide, next(run.unlabelled(cells, known[:2])))
+    with seeded(seed):  # sites that all cells share are drawn once
+        states = States.of(run.model, run.guide, next(run.unlabelled(cells, known[:2])))
     given = run.encoding.indicators(cells.rows(known))
     size, width = states.size, 0 if given is None else given.shape[1]
     with seeded(seed):
         made = make(size, width).to(run.device)
 
     def posterior() -> Tensor:
-        return states.draw(run.guide, withheld(sweep(cells, known, SWEEP)))
+        return states.draw(run.guide, sweep(cells.withheld(), known, SWEEP))
 
     budget = {} if steps is None else {"steps": steps}
     with few_threads(0):

@@ -33,15 +33,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 from pyro.distributions import TorchDistribution
+from pyro.nn import PyroModule
 from sklearn.base import RegressorMixin
 from torch import Tensor, nn
 
+from .. import zoo
 from ..flow import SplineFlow
-from ..inference import Plan, seeded, tracing
+from ..inference import ELBO, Plan, fit, seeded, tracing
 from ..nn import StateGenerator
-from .offset import Offset, OffsetGuide, train
 from .predictors import CrossFitted, cross_fit
 
 Builder = Callable[[int, int], StateGenerator]  # of the size of states and of conditions
@@ -139,8 +141,8 @@ class CountHybrid:
 
     predictor: CrossFitted
     average: Tensor  # (G,) the pooled shares
-    model: Offset
-    guide: OffsetGuide
+    model: PyroModule  # of the story `offset`
+    guide: PyroModule
     generator: StateGenerator | None
 
     def predict(self, c: Tensor, library: Tensor) -> Tensor:
@@ -159,7 +161,7 @@ class CountHybrid:
         `evaluation.predictions` asks.
         """
         given = _given(batch)
-        return self.model.counts(self._states(given["condition"]), **given)
+        return self._counts(self._states(given["condition"]), given)
 
     def sample(self, c: Tensor, library: Tensor, draws: int, *, seed: int = 0) -> Tensor:
         """Counts (draws, N, G) of new cells c (N, C) with libraries (N, 1)."""
@@ -178,9 +180,13 @@ class CountHybrid:
             for _ in range(draws):
                 q = _site(self.guide, batch)
                 z = q["value"]
-                x = self.model.counts(z, **_given(batch)).log_prob(batch["x"])
+                x = self._counts(z, _given(batch)).log_prob(batch["x"])
                 weights.append(x + self._log_prior(z, batch["condition"]) - q["fn"].log_prob(z))
         return torch.stack(weights).double().logsumexp(0) - math.log(draws)
+
+    def _counts(self, z: Tensor, given: Mapping[str, Tensor]) -> TorchDistribution:
+        eta = self.model.eta(z, given["condition"], given["offset"])
+        return self.model.likelihood(eta, given["library"])
 
     def _states(self, c: Tensor) -> Tensor:
         if self.generator is not None:
@@ -215,11 +221,11 @@ def fit_counts(
     predictor = cross_fit(c, x / library, regressor, seed=seed, **folds)
     out_of_fold = _offset(x / library - predictor.residuals, average)
     table = {"x": x, "library": library, "condition": c, "offset": out_of_fold}
-    sizes = x.shape[1], c.shape[1]
+    dims: dict[str, Any] = {"genes": x.shape[1], "conditions": c.shape[1], "average": average}
     with seeded(seed):
-        model = Offset(*sizes, average, latent)
-        guide = OffsetGuide(*sizes, latent)
-    train(model, guide, table, plan, seed)
+        pair = zoo.build(zoo.story("offset"), dims, latent=latent)
+    model, guide = (cast(PyroModule, half) for half in pair)
+    _train(model, guide, table, plan, seed)
     built = None
     if generator is not None:
         draw = torch.no_grad()(lambda: _site(guide, table)["value"])
@@ -230,6 +236,26 @@ def fit_counts(
 def _site(guide: nn.Module, batch: Mapping[str, Tensor]) -> tracing.Site:
     """The latent site of a guide."""
     return cast(tracing.Site, tracing.trace(guide, batch).nodes["z"])
+
+
+def _train(
+    model: nn.Module, guide: nn.Module, table: Mapping[str, Tensor], plan: Plan, seed: int
+) -> None:
+    """Fit in place to a table of columns (N, ...); a tenth of the cells decides when to stop."""
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(table["x"])))
+    held, kept = order.tensor_split([len(order) // 10])
+
+    def batches(seed: int) -> list[dict[str, Tensor]]:
+        noise = torch.Generator().manual_seed(seed)
+        shuffled = kept[torch.randperm(len(kept), generator=noise)]
+        return [_rows(table, at) for at in shuffled.split(plan.batch_size)]
+
+    objective = ELBO(model, guide, cells=len(kept))
+    deque(fit(objective, batches, lambda: [_rows(table, held)], plan), maxlen=0)
+
+
+def _rows(table: Mapping[str, Tensor], at: Tensor) -> dict[str, Tensor]:
+    return {name: column[at] for name, column in table.items()}
 
 
 def _offset(share: Tensor, average: Tensor) -> Tensor:

@@ -24,7 +24,6 @@ from ..inference.progress import endless
 from ..inference.threads import few_threads
 from ..inference.tracing import Site, trace
 from ..nn import learn
-from ..predict import withheld
 from ..runs.assemble import assemble
 from ..runs.fitted import SWEEP
 
@@ -119,11 +118,11 @@ def _take_over(built: Fitted, run: Fitted) -> None:
 
 def _states(run: Fitted) -> Callable[[], Tensor]:
     """A new draw of z of the cells outside the test set, (N, D), at each call."""
-    cells, known = run.training_cells(), run.training_table().split.development
+    cells, known = run.training_cells().withheld(), run.training_table().split.development
 
     @torch.no_grad()
     def draw() -> Tensor:
-        traces = (trace(run.guide, batch) for batch in withheld(sweep(cells, known, SWEEP)))
+        traces = (trace(run.guide, batch) for batch in sweep(cells, known, SWEEP))
         sites = (cast(Site, each.nodes[LATENT]) for each in traces)
         return torch.cat([site["value"] for site in sites])
 

@@ -12,7 +12,6 @@ from .. import inference
 from ..data import epoch
 from ..inference.progress import tally
 from ..inference.threads import few_threads
-from ..predict import withheld
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,9 +75,9 @@ def sleep(run: Run, steps: int = STEPS, *, progress: bool = True) -> Run:
 
 def _endless(run: Fitted) -> Iterator[dict[str, Tensor]]:
     """Epochs of the training cells, without their labels, one after the other."""
-    cells, size = run.training_cells(), run.notes["plan"]["batch_size"]
+    cells, size = run.training_cells().withheld(), run.notes["plan"]["batch_size"]
     for number in count():
-        yield from withheld(epoch(cells, run.training_table().split.train, size, number))
+        yield from epoch(cells, run.training_table().split.train, size, number)
 
 
 def _validation(run: Fitted) -> float:

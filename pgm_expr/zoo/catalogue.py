@@ -41,6 +41,7 @@ STORIES = {
     "ladder": Story(models.Ladder, guides.LadderGuide),
     "mixture": Story(models.MixtureOfVAEs, guides.MixtureOfVAEsGuide),
     "shift": Story(models.Shift, guides.ShiftGuide),
+    "offset": Story(models.Offset, guides.OffsetGuide),
 }
 
 PARTS: dict[str, dict[str, Callable[..., nn.Module]]] = {
