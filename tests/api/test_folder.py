@@ -83,7 +83,10 @@ def test_a_finished_run_is_whole(finished):
     assert notes["dims"] == {"genes": 20, "labels": 2}
     assert notes["genes"] == [f"gene{g}" for g in range(20)]
     assert notes["cells"] == {"train": 65, "validation": 7, "test": 18}
-    assert notes["encoding"]["labels"] == ["type0", "type1"]
+    assert notes["format"] == 1
+    assert [(f["kind"], f["levels"]) for f in notes["encoding"]["fields"]] == [
+        ("label", ["type0", "type1"])
+    ]
     assert notes["plan"]["epochs"] == 6 and notes["source"]["split_seed"] == 0
     assert notes["versions"].keys() >= {"pgm-expr", "python", "torch", "pyro-ppl"}
     tensors, _ = load_tensors(folder / "model.safetensors")
