@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..evaluation.guide import health
+from ..evaluation.guide.sites import has_states, no_states
 from ..inference import LatentUse
 from ..predict import draw_posterior, draw_prior
 from ..runs.fitted import Fitted
@@ -63,7 +64,9 @@ class HeldOut:
         return health.weights(*self.pair, self.held_out.batches(), draws=self.draws)
 
     def use(self, side: Subset) -> LatentUse:
-        """Posterior means and KL of some cells."""
+        """Posterior means and KL of some cells; ValueError for a story without states of cells."""
+        if not has_states(*self.pair, next(iter(side.batches()))):
+            raise no_states(self.run.model)
         return self.run.use(side.batches())
 
     @cached_property
