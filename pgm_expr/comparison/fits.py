@@ -100,7 +100,8 @@ class Work:
             )
 
     def _judged(self, run: Fitted) -> tuple[dict[str, Tensor], dict]:
-        cells, split = self.table.cells.to(run.device), self.table.split
+        split = self.table.split
+        cells = self.table.cells.to(run.device).withheld(but=("label",))  # for the probe
         tensors, figures = evaluation.score(
             run.model,
             run.guide,

@@ -18,6 +18,7 @@ from ..runs.folder import METRICS
 if TYPE_CHECKING:
     from anndata import AnnData
 
+LABEL = ("label",)  # for baseline and probe; the story does not see it
 FEW = 64  # held-out cells per minibatch, each with many draws
 
 
@@ -68,8 +69,8 @@ def evaluate(
     metrics, rows = evaluation.judge(
         run.model,
         run.guide,
-        lambda: sweep(known, table.split.development, SWEEP),
-        lambda: sweep(cells, held_out, FEW),
+        lambda: sweep(known.withheld(but=LABEL), table.split.development, SWEEP),
+        lambda: sweep(cells.withheld(but=LABEL), held_out, FEW),
         labels=len(table.encoding.labels) if "label" in cells.columns else 0,
         objective=run.story.objective,
         measure=zoo.measure(run.model),
