@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from types import ModuleType
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from ..inference import seeded
 from ..inference.tracing import log_prob, sample_sites, trace, within_cells
 from ..predict import SEED, Batch, draw_prior
+from .arviz import arviz, before_one
 from .guide.health import log_weights
 from .guide.refine import shared_sites
 
@@ -121,17 +122,10 @@ def _dims(name: str, value: np.ndarray, cells: int) -> list[str]:
     return first + [f"{name}_latent" if value.ndim > 4 else "latent"] * (value.ndim - 3)
 
 
-def arviz() -> ModuleType:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # 0.x announces 1.x when imported
-        import arviz
-    return arviz
-
-
 def _from_dict(groups: dict, dims: dict, coords: dict) -> Any:
     az = arviz()
     shapes = {**dims}
-    if az.__version__.startswith("0"):
+    if before_one(az):
         likelihood = groups.pop("log_likelihood")
         found = az.from_dict(**groups, dims=shapes, coords=coords)
         inner = az.from_dict(log_likelihood=likelihood, dims={"x": [CELL]}, coords=coords)
@@ -148,6 +142,8 @@ def elpd(bounds: Tensor | np.ndarray) -> Any:
 
     The cells were really left out, so there is no correction: p is 0, and no k.
     """
+    import xarray
+
     az, values = arviz(), np.asarray(bounds, np.float64)
     n = len(values)
     se = float(np.sqrt(n * values.var()))
@@ -155,18 +151,16 @@ def elpd(bounds: Tensor | np.ndarray) -> Any:
         elpd_loo=values.sum(), se=se, p_loo=0.0, n_samples=n, n_data_points=n, warning=False,
         loo_i=values, scale="log",
     )  # fmt: skip
-    if az.__version__.startswith("0"):
-        import xarray
-
+    if before_one(az):
         rows["loo_i"] = xarray.DataArray(values, dims=[CELL])
         from arviz.stats.stats_utils import ELPDData
 
         return ELPDData(data=list(rows.values()), index=list(rows))
-    from arviz import ELPDData
-
-    return ELPDData(
-        kind="loo", elpd=values.sum(), se=se, p=0.0, n_samples=n, n_data_points=n, scale="log",
-        warning=False, good_k=0.7, elpd_i=values, pareto_k=np.zeros(n),
+    of_loo = getattr(az, "ELPDDataLOO", None) or partial(az.ELPDData, kind="loo")  # before 1.3
+    return of_loo(
+        elpd=values.sum(), se=se, p=0.0, n_samples=n, n_data_points=n, scale="log",
+        warning=False, good_k=0.7, elpd_i=xarray.DataArray(values, dims=[CELL]),
+        pareto_k=xarray.DataArray(np.zeros(n), dims=[CELL]),
     )  # fmt: skip
 
 
@@ -174,6 +168,7 @@ def compare(bounds: Mapping[str, Tensor | np.ndarray]) -> pd.DataFrame:
     """`az.compare` of stories by their bounds of the same held-out cells, best first.
 
     `elpd_diff` and `dse` are sums over cells: divided by their number they are nats a cell.
+    ArviZ 1.x subtracts the best story from each, ArviZ 0.x each from the best.
     ValueError where the cells are not the same number.
     """
     sizes = {name: len(values) for name, values in bounds.items()}
@@ -181,7 +176,8 @@ def compare(bounds: Mapping[str, Tensor | np.ndarray]) -> pd.DataFrame:
         raise ValueError(f"stories must be judged on the same cells: got {sizes}.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return arviz().compare({name: elpd(values) for name, values in bounds.items()})
+        az, elpds = arviz(), {name: elpd(values) for name, values in bounds.items()}
+        return az.compare(elpds) if before_one(az) else az.compare(elpds, round_to="none")
 
 
 @torch.no_grad()
@@ -224,5 +220,5 @@ def loo(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of k, which the result tells
         only = {"posterior": {"shared": np.zeros((1, draws))}, "log_likelihood": log_likelihood}
-        data = az.from_dict(**only) if az.__version__.startswith("0") else az.from_dict(only)
+        data = az.from_dict(**only) if before_one(az) else az.from_dict(only)
         return az.loo(data, pointwise=True)

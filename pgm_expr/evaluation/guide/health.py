@@ -22,18 +22,17 @@ Vehtari et al., JMLR 2024, https://arxiv.org/abs/1507.02646
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from pyro import poutine
 from torch import Tensor, nn
 
 from ...inference import ELBO, IWAE, LatentUse, Objective, latent_use, seeded
 from ...predict import SEED, Batch
+from ..arviz import psislw
 from ..bounds.held_out import ENTRIES, standard_error
 from .refine import DiscreteLatent, refined_guide, shared_sites
 from .surgery import Surgery, surgery
@@ -135,12 +134,8 @@ def _of_batch(log_w: Tensor) -> Weights:
 
 def pareto_k(log_w: Tensor) -> Tensor:
     """Pareto's k of log weights (K, N), one a cell, by ArviZ: (N,)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ArviZ announces its next version
-        import arviz
-
-        _, k = arviz.psislw(log_w.T.cpu().numpy().copy())
-    return torch.as_tensor(np.atleast_1d(k), device=log_w.device)
+    _, k = psislw(log_w.T.cpu().numpy())
+    return torch.as_tensor(k, device=log_w.device)
 
 
 def quantiles(values: Tensor) -> dict[str, float]:
