@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from types import ModuleType
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from ..inference import seeded
 from ..inference.tracing import log_prob, sample_sites, trace, within_cells
 from ..predict import SEED, Batch, draw_prior
+from .arviz import arviz, before_one
 from .guide.health import log_weights
 from .guide.sites import shared_sites
 
@@ -144,17 +145,10 @@ def _dims(name: str, value: np.ndarray, cells: int) -> list[str]:
     return first + [f"{name}_latent" if value.ndim > 4 else "latent"] * (value.ndim - 3)
 
 
-def arviz() -> ModuleType:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on import, ArviZ 0.x announces 1.x
-        import arviz
-    return arviz
-
-
 def _from_dict(groups: dict, dims: dict, coords: dict) -> Any:
     az = arviz()
     shapes = {**dims}
-    if az.__version__.startswith("0"):
+    if before_one(az):
         likelihood = groups.pop("log_likelihood")
         found = az.from_dict(**groups, dims=shapes, coords=coords)
         inner = az.from_dict(log_likelihood=likelihood, dims={"x": [CELL]}, coords=coords)
@@ -176,6 +170,8 @@ def elpd(bounds: Tensor | np.ndarray) -> Any:
     >>> elpd(torch.tensor([-10.0, -12.0])).n_data_points
     2
     """
+    import xarray
+
     az, values = arviz(), np.asarray(bounds, np.float64)
     n = len(values)
     se = float(np.sqrt(n * values.var()))
@@ -183,18 +179,16 @@ def elpd(bounds: Tensor | np.ndarray) -> Any:
         elpd_loo=values.sum(), se=se, p_loo=0.0, n_samples=n, n_data_points=n, warning=False,
         loo_i=values, scale="log",
     )  # fmt: skip
-    if az.__version__.startswith("0"):
-        import xarray
-
+    if before_one(az):
         rows["loo_i"] = xarray.DataArray(values, dims=[CELL])
         from arviz.stats.stats_utils import ELPDData
 
         return ELPDData(data=list(rows.values()), index=list(rows))
-    from arviz import ELPDData
-
-    return ELPDData(
-        kind="loo", elpd=values.sum(), se=se, p=0.0, n_samples=n, n_data_points=n, scale="log",
-        warning=False, good_k=0.7, elpd_i=values, pareto_k=np.zeros(n),
+    of_loo = getattr(az, "ELPDDataLOO", None) or partial(az.ELPDData, kind="loo")  # before 1.3
+    return of_loo(
+        elpd=values.sum(), se=se, p=0.0, n_samples=n, n_data_points=n, scale="log",
+        warning=False, good_k=0.7, elpd_i=xarray.DataArray(values, dims=[CELL]),
+        pareto_k=xarray.DataArray(np.zeros(n), dims=[CELL]),
     )  # fmt: skip
 
 
@@ -210,6 +204,7 @@ def compare(bounds: Mapping[str, Tensor | np.ndarray]) -> pd.DataFrame:
     -------
     DataFrame
         `elpd_diff` and `dse` are sums over cells: divided by N they are nats per cell.
+        ArviZ 1.x subtracts the best story from each, ArviZ 0.x each from the best.
 
     Raises
     ------
@@ -221,7 +216,8 @@ def compare(bounds: Mapping[str, Tensor | np.ndarray]) -> pd.DataFrame:
         raise ValueError(f"stories must be judged on the same cells: got {sizes}.")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return arviz().compare({name: elpd(values) for name, values in bounds.items()})
+        az, elpds = arviz(), {name: elpd(values) for name, values in bounds.items()}
+        return az.compare(elpds) if before_one(az) else az.compare(elpds, round_to="none")
 
 
 @torch.no_grad()
@@ -279,5 +275,5 @@ def loo(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of k, which is part of the result
         only = {"posterior": {"shared": np.zeros((1, draws))}, "log_likelihood": log_likelihood}
-        data = az.from_dict(**only) if az.__version__.startswith("0") else az.from_dict(only)
+        data = az.from_dict(**only) if before_one(az) else az.from_dict(only)
         return az.loo(data, pointwise=True)

@@ -17,7 +17,6 @@ whatever S. Its bands treat the genes of a cell as independent, so they are too 
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -26,7 +25,8 @@ from torch import nn
 
 from ...inference import seeded
 from ...predict import SEED, Batch
-from ..inference_data import arviz, check_size, given_shared
+from ..arviz import psislw
+from ..inference_data import check_size, given_shared
 from .pit import Predict
 
 Arguments = dict[str, np.ndarray]  # y (N, G), y_hat and log_weights (N, G, S + 1)
@@ -113,11 +113,9 @@ def left_out_of_shared(
     """
     kept = list(batches)
     log_p, drawn = given_shared(model, guide, kept, draws, k)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of k, which `loo` returns
-        log_weights, _ = arviz().psislw(-log_p.T)
+    log_weights, _ = psislw(-log_p.T)
     y = torch.cat([batch["x"] for batch in kept]).cpu().numpy()
-    return _arguments(y, np.moveaxis(drawn, 0, -1), np.asarray(log_weights))
+    return _arguments(y, np.moveaxis(drawn, 0, -1), log_weights)
 
 
 def _arguments(y: np.ndarray, y_hat: np.ndarray, log_weights: np.ndarray) -> Arguments:

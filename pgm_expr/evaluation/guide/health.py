@@ -24,19 +24,18 @@ Vehtari et al., JMLR 2024, https://arxiv.org/abs/1507.02646
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from pyro import poutine
 from torch import Tensor, nn
 
 from ...inference import ELBO, IWAE, LatentUse, Objective, latent_use, seeded
 from ...predict import SEED, Batch
+from ..arviz import psislw
 from ..bounds.held_out import ENTRIES, standard_error
 from .refine import refined_guide
 from .sites import DiscreteLatent, shared_sites
@@ -190,12 +189,8 @@ def _of_batch(log_w: Tensor) -> Weights:
 
 def pareto_k(log_w: Tensor) -> Tensor:
     """Pareto k of log weights (K, N) of N cells, by ArviZ: (N,)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on import, ArviZ 0.x announces 1.x
-        import arviz
-
-        _, k = arviz.psislw(log_w.T.cpu().numpy().copy())
-    return torch.as_tensor(np.atleast_1d(k), device=log_w.device)
+    _, k = psislw(log_w.T.cpu().numpy())
+    return torch.as_tensor(k, device=log_w.device)
 
 
 def quantiles(values: Tensor) -> dict[str, float]:
