@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import inference, zoo
-from ..data import ARGUMENTS, epoch, sweep
+from ..data import ARGUMENTS, Encoding, epoch, sweep
 from ..inference import Plan
 from ..inference.progress import bar
 from ..inference.threads import few_threads
@@ -164,7 +164,7 @@ def fit_table(
     why = zoo.refusal(spec, objective, options, plan.free_bits)
     if why:
         raise ValueError(f"{why}. Choose another objective, or leave out the other.")
-    zoo.check_told(spec, table.cells.columns)
+    zoo.check_entries(spec, table.cells.columns, Encoding.requires())
     notes = {
         "format": FORMAT,
         "story": name,
