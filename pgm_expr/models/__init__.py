@@ -16,8 +16,9 @@ from .shift import Shift
 from .vae import VAE
 
 __all__ = [
-    "BayesianVAE",
     "CVAE",
+    "VAE",
+    "BayesianVAE",
     "Classify",
     "ConditionalPrior",
     "Hierarchical",
@@ -29,5 +30,4 @@ __all__ = [
     "Offset",
     "Regress",
     "Shift",
-    "VAE",
 ]
