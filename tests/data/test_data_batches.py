@@ -247,4 +247,4 @@ def test_hash_sees_every_change():
 def test_an_entry_can_stay_where_the_others_are_withheld(table):
     hidden = table.withheld(but=["label"]).rows([0, 1, 2])
     np.testing.assert_array_equal(hidden["label"], COLUMNS["label"][:3])
-    assert np.isnan(hidden["target"]).all()
+    assert hidden["target"].isnan().all()
