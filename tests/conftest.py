@@ -302,7 +302,7 @@ class Fitted:
     def __call__(self, name):
         """A run that is the test's own: read from its folder, with the data of the fit at hand."""
         run = pgm_expr.load(self.folder(name))
-        run.reread()
+        run.training_table()
         return run
 
 

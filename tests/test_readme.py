@@ -59,6 +59,12 @@ def test_every_option_is_one():
     assert any("--" in line for _, line in shown)
 
 
+def test_every_story_is_in_the_table():
+    rows = re.search(r"\| story \| question \| model \|\n(.*?)\n\n", README, re.S)[1].splitlines()
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert named == [*zoo.STORIES]
+
+
 def test_every_method_is_one():
     used = set(re.findall(r"\brun\.(\w+)", README))
     fields = set(Run.__dataclass_fields__)

@@ -200,7 +200,9 @@ def train(
     """
     cells, split = run.training_cells(), run.training_table().split
     objective = run.objective(cells=len(split.train))
-    inference.check_story(objective.free_bits(plan.free_bits), cells.rows(split.train[:2]))
+    some = cells.rows(split.train[:2])
+    inference.check_story(objective.free_bits(plan.free_bits), some)
+    zoo.check_unit(run.story, objective, some)
     if run.folder:
         run.folder.refuse_unless_free(run.notes, overwrite)
         run.folder.begin(run.notes, overwrite)

@@ -9,9 +9,12 @@ import textwrap
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from ..inference import Objective
 from ..inference.source_lines import of_error, of_method, prefix
+from ..inference.tracing import Batch
 from .catalogue import PARTS, Story, part_name, pick
 
 FROM_DATA = (
@@ -112,6 +115,23 @@ def check_told(story: Story, told: Collection[str]) -> None:
                     f"{at}{half.__name__} needs the {name} of cells, which the data do not give. "
                     f"Pass {TOLD_BY[name]} when fitting."
                 )
+
+
+def check_unit(story: Story, objective: Objective, batch: Batch) -> None:
+    """ValueError where the unit of a story and the latents of its model disagree."""
+    with torch.no_grad(), torch.random.fork_rng():
+        latents = [site["name"] for _, site in objective.draw(batch).latents]
+    name, line = story.model.__name__, "" if _ours(story.model) else prefix(of_method(story.model))
+    if latents and story.unit == "profiles":
+        raise ValueError(
+            f"{line}site '{latents[0]}' of {name} is a latent of every row, and the unit of its "
+            "Story is profiles. Write unit='cells', or take it out of the plate."
+        )
+    if not latents and story.unit == "cells":
+        raise ValueError(
+            f"{line}{name} has no latent state of cells. Write unit='profiles' in its Story, or "
+            "give it one."
+        )
 
 
 def known_options(story: Story, options: Mapping[str, object]) -> dict[str, Any]:

@@ -13,18 +13,50 @@ from torch import nn
 from .. import guides, models, parts
 from ..inference import ELBO, IWAE, Enum, MeanField, Objective, Renyi, Trace
 
+UNITS = ("cells", "profiles")
+
 
 @dataclass(frozen=True)
 class Story:
-    """A generative story: a Pyro model, the guide that infers it, and its usual objective.
+    """A generative story: a Pyro model and its guide.
 
-    `own` is the name, hash and text of the user's file that it was read from.
+    Parameters
+    ----------
+    model, guide
+        Classes of the two halves. Constructor arguments of `FROM_DATA` are filled from the data,
+        all others are options of `fit`.
+    objective
+        The usual objective, a class.
+    unit
+        "cells" where each cell has a latent state; "profiles" where the rows are bulk samples, or
+        groups of cells, without one.
+    own
+        Name, hash and text of the user's file that the story was read from.
+
+    Raises
+    ------
+    ValueError
+        For another unit.
+
+    Examples
+    --------
+    >>> from pgm_expr.guides import VAEGuide
+    >>> from pgm_expr.models import VAE
+    >>> Story(model=VAE, guide=VAEGuide).unit
+    'cells'
     """
 
     model: Callable[..., nn.Module]
     guide: Callable[..., nn.Module]
     objective: Callable[..., Objective] = ELBO
+    unit: str = "cells"
     own: Mapping[str, str] | None = field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.unit not in UNITS:
+            raise ValueError(
+                f"the unit of a story must be {' or '.join(UNITS)}: got {self.unit!r}."
+            )
 
 
 STORIES = {

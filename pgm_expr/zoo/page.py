@@ -62,6 +62,8 @@ def _ending(story: Story) -> tuple[set[Name], str]:
     if story.objective is not Story.objective:
         names.add(Name(f"{HERE}.inference", story.objective.__name__))
         more = f", objective={story.objective.__name__}"
+    if story.unit != Story.unit:
+        more += f', unit="{story.unit}"'
     return (
         names,
         f"story = Story(model={story.model.__name__}, guide={story.guide.__name__}{more})",

@@ -12,7 +12,7 @@ import torch
 from scipy.sparse import csr_matrix
 
 import pgm_expr
-from pgm_expr import Story, inference, simulate
+from pgm_expr import Story, simulate
 from pgm_expr.guides import VAEGuide
 from pgm_expr.inference import MeanField, load_tensors
 from pgm_expr.models import VAE
@@ -21,7 +21,6 @@ from pgm_expr.runs.folder import RunFolder
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")  # of few epochs
 
 SMALL = dict(latent=2, hidden=8, epochs=6, labels_key="type", progress=False)
-ENGINE = inference.fit
 FINISHED = {"story.json", "model.safetensors", "history.csv"}
 
 
@@ -52,22 +51,27 @@ def digest(folder):
     return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.iterdir()}
 
 
-def killed(*arguments, **options):
-    """The engine, killed when its fourth epoch is saved."""
-    for row in ENGINE(*arguments, **options):
-        yield row
-        if row["epoch"] == 3:
+@pytest.fixture(scope="module")
+def killed(adata, tmp_path_factory):
+    """A folder whose run was killed after four epochs of six, as its fifth checkpoint was due."""
+    folder, replace, written = tmp_path_factory.mktemp("killed") / "run", os.replace, []
+
+    def die_at_the_fifth(source, target):
+        written.append(os.path.basename(target))
+        if written.count("checkpoint.safetensors") == 5:
             raise KeyboardInterrupt
+        replace(source, target)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", die_at_the_fifth)
+        fit(adata, folder, checkpoint_seconds=0.0)
+    return folder
 
 
 @pytest.fixture
-def unfinished(adata, tmp_path):
-    """A folder whose run was killed after four epochs of six."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inference, "fit", killed)
-        with pytest.raises(KeyboardInterrupt):
-            fit(adata, tmp_path / "killed", checkpoint_seconds=0.0)
-    return tmp_path / "killed"
+def unfinished(killed, tmp_path):
+    """A copy of the killed run."""
+    return shutil.copytree(killed, tmp_path / "killed")
 
 
 def test_a_finished_run_is_whole(finished):
@@ -79,7 +83,10 @@ def test_a_finished_run_is_whole(finished):
     assert notes["dims"] == {"genes": 20, "labels": 2}
     assert notes["genes"] == [f"gene{g}" for g in range(20)]
     assert notes["cells"] == {"train": 65, "validation": 7, "test": 18}
-    assert notes["encoding"]["labels"] == ["type0", "type1"]
+    assert notes["format"] == 1
+    assert [(f["kind"], f["levels"]) for f in notes["encoding"]["fields"]] == [
+        ("label", ["type0", "type1"])
+    ]
     assert notes["plan"]["epochs"] == 6 and notes["source"]["split_seed"] == 0
     assert notes["versions"].keys() >= {"pgm-expr", "python", "torch", "pyro-ppl"}
     tensors, _ = load_tensors(folder / "model.safetensors")
@@ -224,12 +231,12 @@ def test_a_killed_run_resumes_to_the_bit(unfinished, adata, tmp_path):
     assert pgm_expr.load(unfinished).history == resumed.history
 
 
-def test_resuming_repeats_no_epoch(unfinished, adata, monkeypatch):
-    """Four were saved, two are left, whenever they are saved."""
-    seen, epoch = [], ENGINE.__globals__["_epoch"]
-    monkeypatch.setitem(ENGINE.__globals__, "_epoch", lambda *a: seen.append(a[4]) or epoch(*a))
-    fit(adata, unfinished, checkpoint_seconds=99.0)
-    assert seen == [4, 5]
+def test_resuming_repeats_no_epoch(unfinished, adata):
+    """Four were saved, whose rows stay with the seconds that they took; two are added."""
+    _, notes = load_tensors(unfinished / "checkpoint.safetensors")
+    resumed = fit(adata, unfinished, checkpoint_seconds=99.0)
+    assert len(notes["history"]) == 4 and resumed.history[:4] == notes["history"]
+    assert [row["epoch"] for row in resumed.history] == [*range(6)]
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_a_generator_is_kept_with_the_run(run, tmp_path):
 
 
 def test_a_condition_decides_what_is_drawn(run, data):
-    run.generators["flow"] = train_generator(run, "flow", steps=400)
+    run.generators["flow"] = train_generator(run, "flow", steps=150)
     means = {}
     for level in run.encoding.labels:
         drawn = run.generate(200, by="flow", condition={"type": level})

@@ -7,24 +7,17 @@ import pytest
 import scipy.sparse as sp
 
 import pgm_expr
-from pgm_expr import evaluation, simulate
+from pgm_expr import simulate
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")  # of few epochs
 
 SMALL = dict(latent=2, hidden=8, epochs=4, labels_key="type", progress=False)
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Fewer importance draws than a verdict deserves."""
-    judge = evaluation.judge
-    monkeypatch.setattr(evaluation, "judge", lambda *a, **o: judge(*a, **o, draws=(5, 20)))
-
-
 @pytest.fixture
 def adata():
     """Counts in X, log-normalised values in a layer."""
-    adata = simulate.simulate(300, 40, seed=0, types=2, median_library=900.0).to_anndata()
+    adata = simulate.simulate(300, 30, seed=0, types=2, median_library=900.0).to_anndata()
     x = adata.X.toarray().astype(float)
     adata.layers["log"] = sp.csr_matrix(np.log1p(1e4 * x / x.sum(1, keepdims=True)))
     adata.layers["scaled"] = adata.layers["log"].toarray() - 1.0
@@ -79,8 +72,8 @@ def test_an_inferred_library_is_given_where_one_is_asked_for(adata):
     assert run.embed(adata).shape == (300, 2)  # the library is no part of the state
 
 
-def test_the_amortisation_gap_is_told_where_asked_for(adata):
-    run = pgm_expr.fit(adata, **SMALL)
+def test_the_amortisation_gap_is_told_where_asked_for(fitted):
+    run = fitted("vae")
     assert "amortisation_gap" not in run.evaluate()
     figures = run.evaluate(refine=30)
     assert figures["amortisation_gap"] > 0 and figures["refinement_steps"] == 30

@@ -91,7 +91,7 @@ def test_shared_site_over_minibatches_is_unbiased(shared, stories, objective):
     bound = objective(shared.model, guide, cells=shared.cells, particles=3)
     sums = [
         sum(bound.per_cell(**batch).sum() for batch in minibatches(shared)).detach()
-        for _ in range(400)
+        for _ in range(120)
     ]
     mean, error = average(torch.stack(sums))
     assert (mean - shared.model.evidence(shared.x)).abs() < 4 * error < 1

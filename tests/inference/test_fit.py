@@ -88,7 +88,7 @@ def test_row_holds_the_loss_and_the_bound(start, table):
     objective = start()
     (row,) = run(objective, table, planned(epochs=1, learning_rate=TINY, warmup_epochs=0))
     torch.manual_seed(0)
-    exact = [objective.train()(**batch).item() for batch in table.batches(0) for _ in range(200)]
+    exact = [objective.train()(**batch).item() for batch in table.batches(0) for _ in range(50)]
     assert row["train"] == pytest.approx(sum(exact) / len(exact), abs=0.5)
     assert row["validation"] == score(objective, table.validation())
 
@@ -145,7 +145,7 @@ def test_resumes_to_the_bit(start, table, tmp_path, k, kind):
     assert same(resumed.state_dict(), whole.state_dict())
 
 
-@pytest.mark.parametrize("k", [2, 5, 9, -1])
+@pytest.mark.parametrize("k", [2, -1])
 def test_resumes_early_stopping(start, table, tmp_path, k):
     plan = planned(epochs=200, learning_rate=0.1, patience=4)
     whole = start()
@@ -249,11 +249,11 @@ def test_killed_ten_times_it_ends_in_the_weights_of_the_run_never_killed(tmp_pat
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
     done = subprocess.run(
-        [sys.executable, script, tmp_path, "200"], capture_output=True, text=True, timeout=120
+        [sys.executable, script, tmp_path, "100"], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
     ends = [load_tensors(tmp_path / run / "final.safetensors")[0] for run in ("whole", "killed")]
-    assert len(ends[0]["history"]) == 200 and same(*ends)
+    assert len(ends[0]["history"]) == 100 and same(*ends)
 
 
 class Scored(MeanField):
@@ -430,7 +430,7 @@ def test_finds_the_evidence_of_the_best_ppca(stories):
 
     objective = MeanField(stories.PPCA(), stories.DiagonalGuide(), cells=400, particles=2)
     plan = Plan(epochs=300, learning_rate=0.02, weight_decay=0.0, warmup_epochs=5, patience=300)
-    rows = list(fit(objective, batches, lambda: [columns] * 5, plan))
+    rows = list(fit(objective, batches, lambda: [columns], plan))
     evidence = objective.model.evidence(x).mean().item()
     assert evidence < best + 1e-4
     assert best - evidence < 0.05

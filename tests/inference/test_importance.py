@@ -122,12 +122,12 @@ def test_exact_posterior_gives_the_evidence_at_every_draw(ppca, stories, alpha, 
 # Bounds
 
 
-@pytest.mark.parametrize("particles", [1, 10, 100, 1000])
+@pytest.mark.parametrize("particles", [1, 10, 1000])
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_stays_below_the_evidence(wide, alpha, particles):
     """Four standard errors, one-sided: fails in 3e-5 of cases."""
     bound, evidence = renyi(wide, alpha, particles), wide.model.evidence(wide.x).mean()
-    mean, error = average(means_of(bound, wide.batch, 400 if particles < 1000 else 40))
+    mean, error = average(means_of(bound, wide.batch, 200 if particles < 1000 else 40))
     assert mean < evidence + 4 * error and error < 0.05
 
 
@@ -162,7 +162,7 @@ def test_many_particles_give_the_evidence_less_the_divergence(ppca, alpha):
     assert ((mean - limit).abs() < 5 * error + bias).all() and error.max() < 0.02
 
 
-@pytest.mark.parametrize("particles", [1, 10, 100, 1000])
+@pytest.mark.parametrize("particles", [1, 100])
 @pytest.mark.parametrize("alpha", ALPHAS)
 def test_stays_a_bound_with_a_shared_site_in_minibatches(shared, stories, alpha, particles):
     """Five minibatches, each with its own one draw of mu; 3e-5 of cases fail."""

@@ -9,7 +9,7 @@ from pyro.nn import PyroModule, PyroParam, PyroSample
 from torch import nn
 from torch.distributions import Normal
 
-from pgm_expr.inference import Trace, call
+from pgm_expr.inference import Trace, call, check_story
 
 GENES = 3
 BATCH = {"library": torch.ones(5, 1), "x": torch.randn(5, GENES)}
@@ -76,7 +76,7 @@ class Guide(PyroModule):
 def test_a_random_attribute_is_a_site_that_all_cells_share(model, site):
     guide = Guide(site)
     objective = Trace(model(), guide, cells=50)
-    objective.check(BATCH)
+    check_story(objective, BATCH)
     torch.manual_seed(0)
     draw = objective.draw(BATCH)
     torch.manual_seed(0)
@@ -124,4 +124,4 @@ class Cells(nn.Module):
 
 def test_a_parameter_that_no_module_owns_is_refused():
     with pytest.raises(ValueError, match="line .*pyro.param 'shift' of Forgotten .*self.shift ="):
-        Trace(Forgotten(), Cells(), cells=5).check(BATCH)
+        check_story(Trace(Forgotten(), Cells(), cells=5), BATCH)

@@ -62,25 +62,46 @@ def test_wrong_stories_are_told(wrong, check):
     assert row.get("extreme", 1) > 0.15
 
 
+def checked_once(held_out, drawn):
+    """A single replicate, which is these draws; the floor is the held-out cells themselves."""
+    sides = (sparse.csr_array(held_out), sparse.csr_array(held_out))
+    draws = [torch.as_tensor(drawn, dtype=torch.float32)]
+    return predictive_check(lambda: draws, *sides, replicates=1)
+
+
+def correlations(x):
+    log = np.log1p(1e4 * x / x.sum(1, keepdims=True))
+    return np.corrcoef(log.T)[np.triu_indices(x.shape[1], 1)]
+
+
 def test_statistics_are_those_of_dense_counts():
-    x = real(CELLS, 5)
-    chosen = np.arange(GENES) % 3 == 0
-    found, pairs = ppc._statistics(sparse.csr_array(x), chosen, np.arange(10))
-    some = x[:, chosen].astype(float)
-    assert np.allclose(found["mean"], some.mean(0))
-    assert np.allclose(found["variance"], some.var(0, ddof=1))
-    assert np.allclose(found["zero rate"], (some == 0).mean(0))
-    assert np.allclose(found["tail"], np.sort(some, 0)[-3:].mean(0))
-    log = np.log1p(1e4 * x[:, :10] / x.sum(1, keepdims=True))
-    assert np.allclose(pairs, np.corrcoef(log.T)[np.triu_indices(10, 1)], atol=1e-6)
+    x, other = real(CELLS, 5), real(CELLS, 6)
+    x[:, 3] = other[:, 3] = 0
+    x[0, 3] = 49  # too few counts to be looked at
+    found, rest = checked_once(x, other), np.arange(GENES) != 3
+    for found_of, some in ((found.real, x), (found.drawn, other)):
+        some = some[:, rest].astype(float)
+        assert np.allclose(found_of["mean"], some.mean(0))
+        assert np.allclose(found_of["variance"], some.var(0, ddof=1))
+        assert np.allclose(found_of["dispersion"], some.var(0, ddof=1) / some.mean(0))
+        assert np.allclose(found_of["zero rate"], (some == 0).mean(0))
+        assert np.allclose(found_of["tail"], np.sort(some, 0)[-3:].mean(0))
+
+
+def test_correlations_are_those_of_dense_counts():
+    x, other = real(CELLS, 5), real(CELLS, 6, shared=0.1)
+    expected = np.corrcoef(correlations(x), correlations(other))[0, 1]
+    assert checked_once(x, other).correlation == pytest.approx((expected, 1.0), abs=1e-5)
 
 
 def test_bimodality_of_known_shapes():
-    """Two points at equal odds give 1; of a gene that never varies it stays finite."""
+    """Two points at equal odds give 1, and two in the middle of three less; all are finite."""
     two = np.repeat([[0], [7]], 50, 0)
-    never = np.zeros_like(two)
-    found = ppc._sarle(sparse.csc_array(np.hstack([two, never])))
-    assert found[0] == pytest.approx(1.0) and np.isfinite(found[1])
+    three = np.repeat([[0], [3], [3], [7]], 25, 0)
+    never = np.full_like(two, 4)
+    found = checked_once(np.hstack([two, three, never]), np.hstack([two, three, never]))
+    values = found.real["bimodality"]
+    assert values[0] == pytest.approx(1.0) and values[1] < 0.8 and np.isfinite(values[2])
 
 
 def test_a_gene_that_is_never_drawn_counts_against_the_story():

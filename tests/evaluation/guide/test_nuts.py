@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pgm_expr.evaluation.guide import nuts
-from pgm_expr.evaluation.guide.refine import DiscreteLatent
+from pgm_expr.evaluation.guide.sites import DiscreteLatent
 from pgm_expr.guides import VAEGuide
 from pgm_expr.models import VAE
 from pgm_expr.parts import MixtureOfNormals
@@ -30,7 +30,7 @@ def kept():
 def found(ppca, few, kept):
     """The reference of the same few cells, run once."""
     if not kept:
-        kept["found"] = nuts.reference(ppca.model, ppca.guide, few, draws=400, warmup=150)
+        kept["found"] = nuts.reference(ppca.model, ppca.guide, few, draws=250, warmup=100)
     return kept["found"]
 
 
@@ -43,10 +43,10 @@ def test_the_posterior_of_a_linear_story_is_found(ppca, few, found):
     mean, sd = exact(ppca.model, few["x"])
     drawn = found.draws.reshape(-1, *mean.shape)
     error = sd / np.sqrt(found.ess)
-    assert found.draws.shape == (4, 400, CELLS, 3) and found.names == ["z[0]", "z[1]", "z[2]"]
+    assert found.draws.shape == (4, 250, CELLS, 3) and found.names == ["z[0]", "z[1]", "z[2]"]
     assert (np.abs(drawn.mean(0) - mean) < 4.5 * error).all()
     assert np.abs(np.log(drawn.std(0) / sd)).max() < 0.15
-    assert found.rhat.max() < 1.03 and found.ess.min() > 300
+    assert found.rhat.max() < 1.03 and found.ess.min() > 200
 
 
 def test_the_exact_guide_agrees(ppca, few, found, stories):
@@ -91,7 +91,7 @@ class RatesGuide(nn.Module):
 def test_a_positive_latent_is_found(float64):
     x = torch.tensor([[0.0], [3.0], [12.0]])
     batch = {"library": torch.ones(3, 1), "x": x}
-    told = nuts.reference(Rates(), RatesGuide(), batch, draws=500, warmup=150)
+    told = nuts.reference(Rates(), RatesGuide(), batch, draws=250, warmup=100)
     mean, sd = ((2 + x) / 2).numpy(), ((2 + x).sqrt() / 2).numpy()
     drawn = told.draws.reshape(-1, 3, 1)
     assert drawn.min() > 0
@@ -103,7 +103,7 @@ def test_a_positive_latent_is_found(float64):
 def test_a_shared_site_is_held_at_one_draw(shared, stories):
     guide = stories.SharedMeanGuide(shared.model, shared.x)
     batch = {name: value[:4] for name, value in shared.batch.items()}
-    told = nuts.reference(shared.model, guide, batch, draws=300, warmup=150)
+    told = nuts.reference(shared.model, guide, batch, draws=200, warmup=100)
     mu = told.shared.nodes["mu"]["value"]
     mean = ((batch["x"] - mu) @ shared.model.gain().T).detach().numpy()
     sd = shared.model.precision().inverse().diagonal().sqrt().detach().numpy()
