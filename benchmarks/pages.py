@@ -42,15 +42,13 @@ def table(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]]) -> str:
     """A table in Markdown; numbers of a column have equally many decimals."""
     rows = [[row.get(key, "") for key in columns] for row in rows]
     decimals = [max(map(_decimals, values)) for values in zip(*rows, strict=True)]
-    written = [
-        [
-            f"{v:.{d}f}" if isinstance(v, float) else str(v)
-            for v, d in zip(row, decimals, strict=True)
-        ]
-        for row in rows
-    ]
+    written = [map(_written, row, decimals) for row in rows]
     lines = [[*columns.values()], ["---"] * len(columns), *written]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _written(value: object, decimals: int) -> str:
+    return f"{value:.{decimals}f}" if isinstance(value, float) else str(value)
 
 
 def _decimals(value: object) -> int:
