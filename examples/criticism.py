@@ -49,6 +49,11 @@ def picture(runs: Mapping[str, pgm_expr.Run], cells: int) -> None:
         warnings.simplefilter("ignore")  # ArviZ 0.x announces 1.x
         import arviz as az
 
+        if not hasattr(az, "plot_ppc"):  # 1.x: a picture each
+            for name, run in runs.items():
+                data = run.to_arviz(cells=cells, draws=50)
+                az.plot_ppc_dist(data, kind="ecdf").savefig(f"criticism-{name}.png")
+            return
         figure, panels = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
         for axes, (name, run) in zip(panels, runs.items(), strict=True):
             data = run.to_arviz(cells=cells, draws=50)
@@ -76,7 +81,7 @@ def main() -> None:
     print(pd.DataFrame({n: figures(t) for n, t in checks.items()}).round(3).to_string())
     table = compare({n: t["health"]["by_cell"]["iwae"] for n, t in checks.items()})
     print("\naz.compare, sums over held-out cells")
-    print(table[["rank", "elpd_loo", "elpd_diff", "dse"]].round(1).to_string())
+    print(table.filter(["rank", "elpd_loo", "elpd", "elpd_diff", "dse"]).round(1).to_string())
     picture(runs, cells=20 if smoke else 100)
     print("\nWrote criticism.png")
 

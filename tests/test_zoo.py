@@ -38,6 +38,7 @@ ROWS = {
     "mixture": SMALL,
     "latent_library": SMALL,
     "bayesian_vae": SMALL,
+    "offset": SMALL,
     "cvae": SMALL,
     "conditional_prior": SMALL,
     "hierarchical": dict(latent_type=3, latent_state=3, latent_technical=3, hidden=8),
@@ -62,6 +63,7 @@ IMPOSSIBLE = {  # with why, tested below
     ("ladder", "vamp"): "borrows the guide",
     ("cvae", "vamp"): "encodes more than counts",
     ("shift", "vamp"): "encodes more than counts",
+    ("offset", "vamp"): "encodes more than counts",
     ("mixture", "vamp"): "has no encode",
     **{
         ("latent_library", part): "library inferred"

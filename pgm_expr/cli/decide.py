@@ -81,8 +81,7 @@ def express(
     levels = levels_of(condition)
     found = run.express(api.load_dataset(file), condition=levels, library=library)
     api.write_h5ad(found, out_file)
-    (layer,) = found.layers
     out.print(
-        f"Wrote {out_file}: layers['{layer}'], {found.n_obs} cells x {found.n_vars} genes"
+        f"Wrote {out_file}: layers['{run.prefix}'], {found.n_obs} cells x {found.n_vars} genes"
         f"{with_levels(levels)} at library {library:,g}."
     )

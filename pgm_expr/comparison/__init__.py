@@ -1,1 +1,1 @@
-"""Variants of stories on the same cells: the grid, the fits, the ranking, the table."""
+"""Comparison of variants of stories, fitted to the same cells."""

@@ -1,4 +1,4 @@
-"""Fit variants of stories to the same cells and table their held-out likelihoods."""
+"""Fit variants of stories to the same cells and rank their held-out likelihoods."""
 
 from __future__ import annotations
 
@@ -39,19 +39,59 @@ def compare(
     progress: bool = True,
     **settings: Any,
 ) -> Comparison:
-    """Fit every combination, `seeds` times each, and rank them on the same held-out cells.
+    """Fit every combination of stories and options, and rank them on the same held-out cells.
 
     All variants share the split, the budget (`epochs`, `patience`, ... as in `fit`) and, for a
-    seed, the initial weights of the parts they share. No objective, likelihood, prior or
-    posterior given means the story's own. What does not go together stands there as refused.
+    seed, the initial weights of common parts. A folder keeps one run per variant and seed: when
+    repeated, the call resumes, and with more variants or seeds it fits the new ones only.
 
-    Held-out likelihood is the importance-weighted bound at K = `draws` and 4 K. Differences go
-    to the best variant of the same measure, paired over cells; see `evaluation.compare`.
+    Parameters
+    ----------
+    data
+        Cells, as for `fit`.
+    stories
+        Names of stories, files of user-defined ones, or `Story` objects.
+    out
+        Folder of the comparison.
+    objectives, likelihoods, priors, posteriors
+        Names; by default each story's own. Combinations that are impossible are listed as refused.
+    betas
+        Weights of the KL.
+    seeds
+        Number of fits per variant.
+    draws
+        K of the importance-weighted bound, which is estimated at K and 4 K.
+    jobs
+        Number of fits at a time, each in a process of its own.
+    device
+        "auto", "cpu", "cuda", ...
+    overwrite
+        Replace a comparison of other settings.
+    progress
+        Show a bar on stderr.
+    settings
+        As for `fit`: columns of obs, genes, split, training and options of stories.
 
-    `out` keeps one run a variant and seed: repeated, the call goes on where it was, and with
-    more variants or seeds it fits the new ones only. Other settings are refused (ValueError)
-    unless `overwrite`. `jobs` fits run at a time, each in a process of its own.
-    `settings` are those of `fit`: columns of obs, genes, split, training and the story.
+    Returns
+    -------
+    Comparison
+        `rows`, best first within a measure, with differences to the best, paired over cells (see
+        `evaluation.rank`); `to_frame()` returns a DataFrame.
+
+    Raises
+    ------
+    ValueError
+        For two stories of one name, an unknown setting, and a folder that holds a comparison of
+        other settings.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> few = dict(latent=2, hidden=8, epochs=2, seeds=1, draws=5, progress=False)
+    >>> with tempfile.TemporaryDirectory() as out:
+    ...     done = pgm_expr.compare(adata, likelihoods=["nb", "poisson"], out=out, **few)
+    >>> sorted(row["likelihood"] for row in done.rows)
+    ['nb', 'poisson']
     """
     known = dict(map(zoo.find_story, stories))
     if len(known) < len(stories):
@@ -64,14 +104,8 @@ def compare(
     refused = {variant: why for variant, why in reasons.items() if why}
     check_settings(settings, [v for v in wanted if v not in refused], known)
     table = prepare(data, columns, takes=takes, **of_table)
-    work = Work(
-        table,
-        {name: story for name, story in zip(known, stories, strict=True)},
-        Path(out),
-        draws,
-        device,
-        settings,
-    )
+    given = {name: story for name, story in zip(known, stories, strict=True)}
+    work = Work(table, given, Path(out), draws, device, settings)
     work.begin(overwrite, {name: digest(story) for name, story in known.items()})
     todo = [(v, seed) for v in wanted if v not in refused for seed in range(seeds)]
     done: dict[Variant, dict[int, Any]] = {}
@@ -85,6 +119,6 @@ def compare(
 
 
 def _takes(wanted: Sequence[Variant], stories: Mapping[str, Story]) -> str:
-    """Counts, unless every variant is about log values; the others are then refused."""
+    """Counts, unless every variant models log values; others are then refused."""
     kinds = {zoo.takes(stories[variant.story], variant.parts()) for variant in wanted}
     return "values" if kinds == {"values"} else "counts"

@@ -1,4 +1,4 @@
-"""The fits of a comparison: one run per variant and seed, each in a folder of its own."""
+"""Fits of a comparison: one run per variant and seed, each in a separate folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HELD_OUT, SETTINGS = "heldout.safetensors", "settings.json"
 
 @dataclass(frozen=True)
 class Work:
-    """All that the fits share."""
+    """Data, stories and settings that the fits share."""
 
     table: Table
     stories: Mapping[str, str | Path | Story]
@@ -41,7 +41,7 @@ class Work:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def begin(self, overwrite: bool, hashes: Mapping[str, str]) -> None:
-        """Make the folder, or refuse one that holds something else."""
+        """Make the folder; ValueError for one with other files or settings."""
         same = json.loads(
             json.dumps(
                 {
@@ -65,7 +65,7 @@ class Work:
         write_atomically(place, json.dumps(same, indent=1).encode())
 
     def run(self, variant: Variant, seed: int) -> tuple[dict[str, Tensor], dict] | str:
-        """The scores of one fit, from its folder where they are there; why not, as a sentence."""
+        """Scores of one fit, from its folder where they exist; a sentence where it failed."""
         folder = self.out / "runs" / variant.name / f"seed-{seed}"
         try:
             if not (folder / HELD_OUT).exists():
@@ -78,7 +78,7 @@ class Work:
     def _fitted(self, variant: Variant, seed: int, folder: Path) -> Fitted:
         story = self.stories[variant.story]
         _, spec = zoo.find_story(story)
-        story = spec if spec.own else story  # a user's file runs once a fit
+        story = spec if spec.own else story  # a user's file is executed once per fit
         settings = variant.settings(spec, self.settings)
         if (folder / MODEL).exists():
             run = load(folder, story, device=self.device)
@@ -100,7 +100,8 @@ class Work:
             )
 
     def _judged(self, run: Fitted) -> tuple[dict[str, Tensor], dict]:
-        cells, split = self.table.cells.to(run.device), self.table.split
+        split = self.table.split
+        cells = self.table.cells.to(run.device).withheld(but=("label",))  # for the probe
         tensors, figures = evaluation.score(
             run.model,
             run.guide,
@@ -114,7 +115,7 @@ class Work:
 
 
 def digest(story: Story) -> str:
-    """The hash of a user-defined story's file; stories of the zoo go by the package's version."""
+    """Hash of the file of a user-defined story; for others the version of the package."""
     return story.own["sha256"] if story.own else version("pgm-expr")
 
 
@@ -126,19 +127,19 @@ def _refuse_other(place: Path, same: Mapping[str, Any]) -> None:
             changed += [f"story {key}"] * (old["stories"].get(key, digest) != digest)
     except (OSError, ValueError, KeyError):
         raise ValueError(
-            f"'{place.parent}' holds other files than a comparison. Name a new folder."
+            f"'{place.parent}' holds files that are no comparison. Name a new folder."
         ) from None
     if changed:
         raise ValueError(
             f"'{place.parent}' holds a comparison of other settings ({', '.join(changed)}). "
-            "Repeat them to go on, name another folder, or pass --overwrite."
+            "Repeat them to resume, name another folder, or pass --overwrite."
         )
 
 
 def results(
     work: Work, todo: Sequence[tuple[Variant, int]], jobs: int
 ) -> Iterator[tuple[tuple[Variant, int], Any]]:
-    """The results of all fits, as they come."""
+    """Results of all fits, in the order of completion."""
     if jobs == 1:
         yield from ((job, work.run(*job)) for job in todo)
         return
@@ -149,7 +150,7 @@ def results(
             yield futures[future], future.result()
 
 
-_shared: Work | None = None  # in a process of its own, what all its fits need
+_shared: Work | None = None  # in a worker process, what all its fits share
 
 
 def _share(work: Work) -> None:

@@ -1,4 +1,4 @@
-"""What a comparison consists of: variants of stories, and those that are refused."""
+"""Variants of a comparison, and why some are refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..inference import Plan
 from ..zoo import Story
 
 EDGES = ("likelihood", "prior", "posterior")
-OWN = "own"  # in the place of a name: the story's own objective or part
+OWN = "own"  # in place of a name: the default objective or part of the story
 
 
 @dataclass(frozen=True)
@@ -28,24 +28,24 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """A name that is a folder's too."""
+        """Its name, also that of its folder."""
         return "_".join(f"{value:g}" if key == "beta" else value for key, value in self.items())
 
     def items(self) -> list[tuple[str, Any]]:
-        """The columns that make it what it is."""
+        """Story and options by name."""
         return list(asdict(self).items())
 
     @property
     def objective_name(self) -> str | None:
-        """As `fit` takes it."""
+        """Name of the objective as `fit` takes it; None for the default."""
         return None if self.objective == OWN else self.objective
 
     def parts(self) -> dict[str, str]:
-        """The parts that replace the story's own."""
+        """Parts that replace those of the story."""
         return {edge: getattr(self, edge) for edge in EDGES if getattr(self, edge) != OWN}
 
     def refusal(self, story: Story, takes: str, settings: Mapping[str, Any]) -> str | None:
-        """Why it cannot be had on data of that kind; None where it can."""
+        """Why the variant is impossible on data of that kind; None where it is possible."""
         parts = self.parts()
         missing = [edge for edge in parts if edge not in zoo.defaults(story)]
         if missing:
@@ -58,7 +58,7 @@ class Variant:
         return why or _not_buildable(story, parts)
 
     def settings(self, story: Story, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of a comparison's settings that this variant has: training's and its own."""
+        """Settings that apply to this variant: of training, and options of its story."""
         known = {*Plan.__dataclass_fields__, *zoo.known_options(story, self.parts())}
         return {name: value for name, value in settings.items() if name in known}
 
@@ -66,15 +66,15 @@ class Variant:
 def check_settings(
     settings: Mapping[str, Any], wanted: Iterable[Variant], stories: Mapping[str, Story]
 ) -> None:
-    """ValueError for a setting that no variant has, or of a wrong kind."""
+    """ValueError for a setting that applies to no variant, or of a wrong kind."""
     known: dict[str, Any] = dict.fromkeys(Plan.__dataclass_fields__)
     for variant in wanted:
         options = variant.settings(stories[variant.story], settings)
         known |= options
         training = {n: v for n, v in options.items() if n in Plan.__dataclass_fields__}
         Plan(**training)
-        own = {name: value for name, value in options.items() if name not in training}
-        zoo.check_options(stories[variant.story], own | variant.parts())
+        of_story = {name: value for name, value in options.items() if name not in training}
+        zoo.check_options(stories[variant.story], of_story | variant.parts())
     for name in settings:
         zoo.pick("option", name, known)
 
@@ -87,7 +87,7 @@ def variants(
     priors: Sequence[str],
     posteriors: Sequence[str],
 ) -> list[Variant]:
-    """Every combination, in the order given; ValueError for names the zoo does not have."""
+    """Every combination, in the order given; ValueError for an unknown name."""
     for name in objectives:
         if name != OWN:
             zoo.objective(name)
@@ -102,7 +102,7 @@ def variants(
 
 
 def _not_buildable(story: Story, parts: Mapping[str, str]) -> str | None:
-    """What a part needs and the story does not hand it."""
+    """What a part requires and the story does not provide."""
     try:
         zoo.check_options(story, parts)
     except ValueError as error:

@@ -28,7 +28,18 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Comparison:
-    """The table, best first within a measure, and what it says about zero inflation."""
+    """Figures of all variants, best first within a measure.
+
+    Parameters
+    ----------
+    rows
+        One per variant, refused ones last.
+    zero_inflation
+        Whether zero inflation improves the bound, in two sentences; None where no pair of
+        variants differs in it alone.
+    draws
+        K of the importance-weighted bound.
+    """
 
     rows: list[dict[str, Any]]
     zero_inflation: str | None = None
@@ -54,7 +65,7 @@ def tabulate(
     done: Mapping[Variant, Mapping[int, Any]],
     draws: int,
 ) -> Comparison:
-    """Rank the fits of all variants; refused ones stand at the end, with the reason."""
+    """Rank the fits of all variants; refused ones come last, with the reason."""
     fits = {v: [done[v][seed] for seed in sorted(done[v])] for v in wanted if v not in refused}
     scores = {v: [tensors for tensors, _ in each] for v, each in fits.items()}
     figures = {v: [notes for _, notes in each] for v, each in fits.items()}
@@ -82,7 +93,7 @@ def _row(variant: Variant, ranked: Mapping[str, Any], notes: Sequence[Mapping]) 
 
 
 def _zero_inflation(scores: Mapping[Variant, Any]) -> str | None:
-    """The verdict over all pairs of fits that differ in NB or ZINB alone."""
+    """`evaluation.zero_inflation` of all pairs of fits that differ in NB or ZINB alone."""
     nb, zinb = [], []
     for variant, fits in scores.items():
         twin = replace(variant, likelihood="zinb")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-NO_COLUMN = "the data name no label, batch or covariate. Fit with labels_key or batch_key."
+NO_COLUMN = (
+    "requires labels, batches or covariates: got none. Pass labels_key or batch_key to fit."
+)
 COLUMNS = ("score", "chance", "p")
 Test = Callable[..., tuple[float, float, float, int]]
 

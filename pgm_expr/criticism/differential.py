@@ -38,7 +38,7 @@ def _groups(on: HeldOut) -> tuple[str, np.ndarray, Sequence[str]]:
         codes = on.held_out.column(field.entry) if field else None
         if field is not None and codes is not None:
             return field.entry, codes, field.levels
-    raise ValueError("the data name no label and no batch. Fit with labels_key or batch_key.")
+    raise ValueError("requires labels or batches: got none. Pass labels_key or batch_key to fit.")
 
 
 def judge(found: dict[str, Any]) -> Sentence:

@@ -1,4 +1,4 @@
-"""The figures of a run on held-out cells, beside baselines."""
+"""Evaluate a run: likelihood, latent use, probes and draws on held-out cells."""
 
 from __future__ import annotations
 
@@ -18,28 +18,42 @@ from ..runs.folder import METRICS
 if TYPE_CHECKING:
     from anndata import AnnData
 
-FEW = 64  # held-out cells in a minibatch, each with many draws
+LABEL = ("label",)  # for baseline and probe; the story does not see it
+FEW = 64  # held-out cells per minibatch, each with many draws
 
 
 def evaluate(
     run: Fitted, data: AnnData | str | Path | None = None, *, refine: int = 0
 ) -> dict[str, Any]:
-    """Held-out log p(x | library), baselines, probes and draws: the figures of `metrics.json`.
+    """Evaluate a run on held-out cells, beside baselines.
+
+    Held-out log p(x | library), latent use, probes of labels and statistics of draws. The figures
+    become `run.metrics`, and `metrics.json` in the run's folder where they are of the fit's test
+    cells.
 
     Parameters
     ----------
     data
-        Cells to judge on; the test cells of the fit by default, and given the data of the fit
-        again. Other data are judged on all their cells, with a warning where cells of the same
-        names were in the fit.
+        Cells; the test cells of the fit by default, and given the data of the fit again. Other
+        data are evaluated on all their cells, with a warning where cells of the same names were
+        in the fit.
     refine
-        Gradient steps on the posterior of each cell, to estimate the amortisation gap; 0 leaves
-        it out.
+        Steps of per-cell refinement, which estimate the amortisation gap; none by default.
 
     Returns
     -------
-    Figures by name, likelihoods in nats per cell; `table` has one row per model. They become
-    `run.metrics`, and `metrics.json` of its folder where they are of the fit's test cells.
+    dict
+        Figures by name, likelihoods in nats per cell; `table` has one row per model.
+
+    Raises
+    ------
+    ValueError
+        With `refine`, for a story with a discrete latent, or without a latent state of cells.
+
+    Warns
+    -----
+    PosteriorCollapse
+        Where the latent space is not in use.
 
     Examples
     --------
@@ -47,14 +61,16 @@ def evaluate(
     >>> figures["heldout_elbo"] < figures["heldout_iwae"]
     True
     """
+    if refine:
+        run.require_states("refine")
     table = run.training_table(data)
     known = table.cells.to(run.device)
     cells, held_out = run.held_out(data)
     metrics, rows = evaluation.judge(
         run.model,
         run.guide,
-        lambda: sweep(known, table.split.development, SWEEP),
-        lambda: sweep(cells, held_out, FEW),
+        lambda: sweep(known.withheld(but=LABEL), table.split.development, SWEEP),
+        lambda: sweep(cells.withheld(but=LABEL), held_out, FEW),
         labels=len(table.encoding.labels) if "label" in cells.columns else 0,
         objective=run.story.objective,
         measure=zoo.measure(run.model),
@@ -71,14 +87,14 @@ def evaluate(
 
 
 def _refined(run: Fitted, batches: Iterator[dict[str, Tensor]], steps: int) -> dict[str, float]:
-    """The amortisation gap in nats per cell, with its standard error over cells."""
+    """Amortisation gap, nats per cell, with its standard error over cells."""
     found = evaluation.amortisation_gap(run.model, run.guide, batches, steps=steps)
     gap, error = found.gap.mean().item(), evaluation.standard_error(found.gap)
     return {"amortisation_gap": gap, "amortisation_gap_se": error, "refinement_steps": steps}
 
 
 def _speed(run: Fitted) -> dict[str, float | None]:
-    """Cells seen per second of training epochs after the first."""
+    """Training cells per second, in epochs after the first."""
     n, size = run.notes["cells"]["train"], run.notes["plan"]["batch_size"]
     later = [row["seconds"] for row in run.history[1:]]
     seen = n // min(size, n) * min(size, n) * len(later)

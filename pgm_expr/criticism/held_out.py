@@ -63,7 +63,8 @@ class HeldOut:
         return health.weights(*self.pair, self.held_out.batches(), draws=self.draws)
 
     def use(self, side: Subset) -> LatentUse:
-        """Posterior means and KL of some cells."""
+        """Posterior means and KL of some cells; ValueError for a story without latent states."""
+        self.run.require_states("this section")
         return self.run.use(side.batches())
 
     @cached_property

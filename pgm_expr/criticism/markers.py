@@ -18,7 +18,7 @@ def markers(on: HeldOut) -> list[dict[str, Any]]:
     """Share of each label's markers that are expressed: in drawn and in held-out cells."""
     types, known = (side.column("label") for side in (on.held_out, on.known))
     if types is None or known is None:
-        raise ValueError("the data name no label. Fit with labels_key.")
+        raise ValueError("requires labels: got none. Pass labels_key to fit.")
     x = torch.cat([*on.drawn("posterior")]).cpu().numpy()
     found = evaluation.markers_on(x, types, on.held_out.counts, types, on.known.counts, known)
     names = on.run.encoding.labels

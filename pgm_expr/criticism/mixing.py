@@ -17,7 +17,7 @@ def mixing(on: HeldOut) -> list[dict[str, Any]]:
     """How batches of held-out cells mix among the nearest states, within labels where known."""
     batches, labels = (on.held_out.column(name) for name in ("batch", "label"))
     if batches is None:
-        raise ValueError("the data name no batch. Fit with batch_key.")
+        raise ValueError("requires batches: got none. Pass batch_key to fit.")
     at = np.ones(len(batches), bool) if labels is None else labels >= 0
     within = None if labels is None else labels[at]
     found = evaluation.mixing(on.states.held_out[at], batches[at], within)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import report
+from ..evaluation.guide.sites import has_states
 from ..runs.fitted import Fitted
 from ..runs.folder import CRITICISM, LATENT, METRICS, RunFolder
 from .criticize import CELLS, DRAWS, criticize
@@ -18,17 +19,20 @@ def pictures(run: Fitted) -> dict[str, bytes]:
     Returns
     -------
     dict
-        PNG files by name: `training.png`, where the run was trained, and `latent.png`.
+        PNG files by name: `training.png`, where the run was trained, and `latent.png`, where cells
+        have a latent state.
 
     Examples
     --------
     >>> sorted(run.pictures())
     ['latent.png', 'training.png']
     """
+    found = {"training.png": report.training_picture(run.history)} if run.history else {}
     table = run.training_table()
-    latent = run.use(run.unlabelled(table.cells)).loc.cpu().numpy()
-    curve = {"training.png": report.training_picture(run.history)} if run.history else {}
-    return curve | {LATENT: report.latent_picture(latent, table.labels)}
+    if has_states(run.model, run.guide, next(iter(run.unlabelled(table.cells)))):
+        latent = run.use(run.unlabelled(table.cells)).loc.cpu().numpy()
+        found[LATENT] = report.latent_picture(latent, table.labels)
+    return found
 
 
 def record(
@@ -59,15 +63,16 @@ def record(
     checks = _kept(
         folder, CRITICISM, lambda: criticize(run, cells=cells, draws=draws, progress=progress)
     )
-    if not (folder.path / LATENT).exists():
-        folder.write(LATENT, pictures(run)[LATENT])
+    latent = folder.path / LATENT
+    if not latent.exists() and LATENT in (made := pictures(run)):
+        folder.write(LATENT, made[LATENT])
     return {
         "name": str(folder.path),
         "notes": {key: value for key, value in run.notes.items() if key != "genes"},
         "history": run.history,
         "metrics": run.metrics,
         "criticism": checks,
-        "latent_png": (folder.path / LATENT).read_bytes(),
+        "latent_png": latent.read_bytes() if latent.exists() else None,
     }
 
 

@@ -20,6 +20,7 @@ GUIDES = {"guide": "guide", "refined": "per-cell refined"}
 
 def reference(on: HeldOut) -> dict[str, Any]:
     """The guide, and per-cell refined posteriors, against NUTS on a few cells."""
+    on.run.require_states("this section")
     some = on.held_out.every(CELLS)
     batch = next(iter(some.batches()))
     found = nuts.reference(*on.pair, batch, draws=DRAWS, warmup=DRAWS)

@@ -16,6 +16,7 @@ from .section import BAD, DOUBTFUL, GOOD, Section, Sentence
 
 def sbc(on: HeldOut) -> dict[str, Any]:
     """Ranks of true states among the guide's draws, on cells simulated like the held-out ones."""
+    on.run.require_states("this section")
     found = evaluation.sbc(*on.pair, on.held_out.batches())
     curves = {name: curve.tolist() for name, curve in found.ecdf().items()}
     bands = {key: curves.pop(key) for key in ("x", "low", "high")}

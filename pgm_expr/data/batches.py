@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 import scipy.sparse as sp
@@ -126,18 +126,24 @@ class Cells:
             moved._withheld = {key: row.to(device) for key, row in self._withheld.items()}
         return moved
 
-    def withheld(self) -> Cells:
+    def withheld(self, but: Collection[str] = ()) -> Cells:
         """The same cells without what models predict: how a model is judged, and embeds.
 
         Minibatches hold an entry for each predicted kind of `FIELDS`, whether or not the data have
         such a column: `label` is -1 (N,) int64, `target` NaN (N, 1) float32. The counts are
         shared.
 
+        Parameters
+        ----------
+        but
+            Entries that stay: `label` for a probe of states, which takes it from the minibatch.
+
         Returns
         -------
         A new table; this one is left as it is.
         """
-        missing = {field.entry: field.missing for field in FIELDS if field.missing is not None}
+        predicted = (field for field in FIELDS if field.entry not in but)
+        missing = {field.entry: field.missing for field in predicted if field.missing is not None}
         hidden = copy.copy(self)
         hidden.columns = self.columns | {
             entry: np.repeat(row[None], len(self), axis=0) for entry, row in missing.items()

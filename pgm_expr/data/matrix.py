@@ -24,7 +24,8 @@ LOG_CEILING = 20.0  # log2(1e6 + 1) = 19.93: no logarithm of a normalised expres
 def layer_names(adata: AnnData) -> list[str]:
     """Every name that `layer` may take beside None, which stands for X."""
     raw = ["raw"] if adata.raw is not None else []
-    return list(dict.fromkeys([*raw, *adata.layers]))
+    named = [name for name in adata.layers if name is not None]  # anndata 0.13 lists X as None
+    return list(dict.fromkeys([*raw, *named]))
 
 
 def place(layer: str | None) -> str:

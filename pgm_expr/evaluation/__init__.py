@@ -1,4 +1,4 @@
-"""Judging a fitted story: takes (model, guide, batches) or arrays, never a story by name."""
+"""Measures of a fitted story, as functions of (model, guide, batches) or of arrays."""
 
 from .bounds.baselines import Baseline, fit_baseline
 from .bounds.held_out import elbo, iwae, standard_error

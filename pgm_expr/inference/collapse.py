@@ -24,7 +24,8 @@ class PosteriorCollapse(UserWarning):
 class LatentUse(NamedTuple):
     """Information in the latent dimensions over a set of cells, by site.
 
-    Sites that the model lists as `nuisance` have a KL but no location.
+    Sites that the model lists as `nuisance` have a KL but no location. A story of profiles, which
+    has no latent state of cells, has neither.
 
     Attributes
     ----------
@@ -50,23 +51,23 @@ class LatentUse(NamedTuple):
 
     @property
     def loc(self) -> Tensor:
-        """Posterior means of all sites, concatenated, (N, D)."""
-        return torch.cat([*self.locs.values()], -1)
+        """Posterior means of all sites, concatenated, (N, D); (0, 0) without any."""
+        return torch.cat([*self.locs.values()], -1) if self.locs else torch.empty(0, 0)
 
     @property
     def kl(self) -> Tensor:
         """Mean KL of the dimensions of all sites, concatenated."""
-        return torch.cat([*self.kls.values()])
+        return torch.cat([*self.kls.values()]) if self.kls else torch.empty(0)
 
     @property
     def active_units(self) -> int:
         """Number of dimensions whose posterior mean has a variance over cells above 0.01."""
-        return int((self.loc.var(0) > ACTIVE).sum())
+        return int((self.loc.var(0) > ACTIVE).sum()) if self.locs else 0
 
     def verdict(self) -> str | None:
-        """A sentence on a collapsed latent space, None where it is in use."""
+        """A sentence on a collapsed latent space, None where it is in use or there is none."""
         nats = self.kl.sum().item()
-        if nats >= MINIMUM_KL and self.active_units:
+        if not self.locs or (nats >= MINIMUM_KL and self.active_units):
             return None
         return (
             f"posterior collapse: KL is {nats:.2f} nats a cell (expected at least {MINIMUM_KL:g}) "
@@ -109,10 +110,11 @@ def latent_use(objective: Objective, batches: Iterable[Batch]) -> LatentUse:
     training = objective.training
     objective.eval()
     with seeded(VALIDATION_SEED):
-        uses = [_batch_use(objective, batch) for batch in batches]
+        each = [(len(batch["library"]), _batch_use(objective, batch)) for batch in batches]
     objective.train(training)
+    uses = [use for _, use in each]
     locs = {name: torch.cat([use.locs[name] for use in uses]) for name in uses[0].locs}
-    sizes = torch.tensor([float(len(use.loc)) for use in uses], device=uses[0].kl.device)
+    sizes = torch.tensor([float(cells) for cells, _ in each], device=objective.cells.device)
     weights = (sizes / sizes.sum()).unsqueeze(-1)
     kls = {n: (torch.stack([use.kls[n] for use in uses]) * weights).sum(0) for n in uses[0].kls}
     return LatentUse(locs, kls)

@@ -86,6 +86,10 @@ def sleep(
     """
     model.eval(), guide.eval()
     parameters = [p for p in guide.parameters() if p.requires_grad]
+    if not parameters:
+        raise ValueError(
+            f"sleep requires a guide with parameters: {type(guide).__name__} has none."
+        )
     optimizer = torch.optim.Adam(parameters, learning_rate)
     decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for step, batch in zip(range(steps), batches, strict=False):

@@ -1,10 +1,10 @@
-"""Pictures of a run: the training curve and the latent space."""
+"""Figures as PNG: panels, the training curve and the latent space."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,13 +19,16 @@ UNLABELLED = "#dddddd"
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.75"  # safe for colour-blind readers
 
 
-def kept(history: Sequence[dict]) -> dict:
+History = Sequence[Mapping[str, float]]  # one row an epoch
+
+
+def kept(history: History) -> Mapping[str, float]:
     """The row of the epoch whose weights were kept: the best since the warm-up ended."""
     return max(history, key=lambda row: (row["beta"], row["validation"]))
 
 
-def training_picture(history: Sequence[dict]) -> bytes:
-    """The bound by epoch on training and validation cells, as a PNG."""
+def training_picture(history: History) -> bytes:
+    """PNG of the bound by epoch, on training and validation cells."""
     epochs = [row["epoch"] for row in history]
     figure, axes = panel(7, 4)
     axes.plot(epochs, [-row["train"] for row in history], label="training (tempered)")
@@ -43,14 +46,17 @@ def training_picture(history: Sequence[dict]) -> bytes:
     return png(figure)
 
 
-def latent_picture(latent: np.ndarray, labels: Sequence[str] | None, *, seed: int = 0) -> bytes:
-    """A UMAP of posterior means (N, D), coloured by label where there are any, as a PNG."""
+def latent_picture(
+    latent: np.ndarray, labels: Sequence[str] | np.ndarray | None, *, seed: int = 0
+) -> bytes:
+    """PNG of a UMAP of posterior means (N, D), coloured by label where there are any."""
     figure, axes = panel(8, 5)
     places = _umap(latent, seed)
     names = np.asarray(["cells"] * len(latent) if labels is None else labels)
     for number, name in enumerate(sorted(set(names))):
         colour = UNLABELLED if name == "unlabelled" else COLOURS[number % len(COLOURS)]
-        axes.scatter(*places[names == name].T, s=8, color=colour, label=name, linewidths=0)
+        x, y = places[names == name].T
+        axes.scatter(x, y, s=8, color=colour, label=name, linewidths=0)
     axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2", title="Latent space")
     if labels is not None:
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
@@ -64,7 +70,7 @@ def _umap(latent: np.ndarray, seed: int) -> np.ndarray:
 
     table = anndata.AnnData(obsm={"latent": latent}, shape=(len(latent), 0))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of numba and umap, none of a user's doing
+        warnings.simplefilter("ignore")  # of numba and umap
         neighbours = min(15, len(latent) - 1)
         threads = torch.get_num_threads()  # numba sets OpenMP's number for the whole process
         scanpy.pp.neighbors(table, use_rep="latent", n_neighbors=neighbours, random_state=seed)

@@ -35,12 +35,13 @@ class Table:
 
     Examples
     --------
-    >>> from rich.console import Console
-    >>> genes = Table("Genes", ("gene", "mean"), [("CD3E", "0.39")])
-    >>> Console(width=40).print(genes)
+    >>> from rich import print
+    >>> genes = Table("Genes", ("gene", "mean"), [("CD3E", "0.39"), ("MS4A1", "0.02")])
+    >>> print(genes)  # doctest: +NORMALIZE_WHITESPACE
     Genes
      gene  mean
      CD3E  0.39
+     MS4A1 0.02
     """
 
     title: str

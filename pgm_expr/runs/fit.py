@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import inference, zoo
-from ..data import ARGUMENTS, epoch, sweep
+from ..data import ARGUMENTS, Encoding, epoch, sweep
 from ..inference import Plan
 from ..inference.progress import bar
 from ..inference.threads import few_threads
@@ -164,7 +164,7 @@ def fit_table(
     why = zoo.refusal(spec, objective, options, plan.free_bits)
     if why:
         raise ValueError(f"{why}. Choose another objective, or leave out the other.")
-    zoo.check_told(spec, table.cells.columns)
+    zoo.check_entries(spec, table.cells.columns, Encoding.requires())
     notes = {
         "format": FORMAT,
         "story": name,
@@ -200,7 +200,9 @@ def train(
     """
     cells, split = run.training_cells(), run.training_table().split
     objective = run.objective(cells=len(split.train))
-    inference.check_story(objective.free_bits(plan.free_bits), cells.rows(split.train[:2]))
+    some = cells.rows(split.train[:2])
+    inference.check_story(objective.free_bits(plan.free_bits), some)
+    zoo.check_unit(run.story, objective, some)
     if run.folder:
         run.folder.refuse_unless_free(run.notes, overwrite)
         run.folder.begin(run.notes, overwrite)

@@ -111,6 +111,14 @@ class Fitted:
         """What names of columns and layers that the run writes begin with."""
         return f"pgm_{self.notes['story']}"
 
+    def require_states(self, task: str) -> None:
+        """ValueError where the story has no latent state of cells, which a task is about."""
+        if self.story.unit != "cells":
+            raise ValueError(
+                f"{task} requires a latent state of cells: the unit of the story "
+                f"{self.notes['story']} is {self.story.unit}."
+            )
+
     @property
     def encoding(self) -> Encoding:
         """How columns of obs are read."""

@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..evaluation import inference_data
+from ..evaluation.arviz import loo_pit_arguments
 from ..evaluation.counts import thinning
 from ..evaluation.counts.loo_pit import left_out
 from ..predict import predict
@@ -75,8 +74,8 @@ def loo_pit(
     cells: int = 100,
     genes: Sequence[str] | None = None,
     draws: int = 100,
-) -> dict[str, np.ndarray]:
-    """The arguments of `arviz.plot_loo_pit` (ArviZ 0.x): `az.plot_loo_pit(**run.loo_pit())`.
+) -> dict[str, Any]:
+    """The arguments of `arviz.plot_loo_pit`, in ArviZ 1.x of `arviz.plot_ecdf_pit`.
 
     One half of the counts of held-out cells, by binomial thinning, and draws of it given the
     other half.
@@ -88,7 +87,9 @@ def loo_pit(
 
     Returns
     -------
-    Arrays by the names of the arguments: `y`, `y_hat`, `log_weights`.
+    By the names of the arguments. ArviZ 0.x: the arrays `y`, `y_hat` and `log_weights`, so
+    `az.plot_loo_pit(**run.loo_pit())`. ArviZ 1.x: `dt`, a DataTree of the values, its `group` and
+    its `sample_dims`, so `az.plot_ecdf_pit(**run.loo_pit())`.
 
     Raises
     ------
@@ -97,13 +98,15 @@ def loo_pit(
 
     Examples
     --------
-    >>> sorted(run.loo_pit(cells=5, draws=4))
-    ['log_weights', 'y', 'y_hat']
+    >>> arguments = run.loo_pit(cells=5, draws=4)
+    >>> set(arguments) in ({"y", "y_hat", "log_weights"}, {"dt", "group", "sample_dims"})
+    True
     """
     only = _positions(run, genes)
     subset, _ = held_out_and_known(run, data, cells=cells)
     pairs = thinning.halves(subset.batches())
-    return left_out(partial(predict, run.model, run.guide), pairs, draws=draws, only=only)
+    found = left_out(partial(predict, run.model, run.guide), pairs, draws=draws, only=only)
+    return loo_pit_arguments(**found)
 
 
 def _positions(run: Fitted, genes: Sequence[str] | None) -> list[int] | None:

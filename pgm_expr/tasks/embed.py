@@ -43,6 +43,7 @@ def embed(run: Fitted, data: AnnData | str | Path) -> np.ndarray:
     >>> "X_pgm_vae" in adata.obsm
     True
     """
+    run.require_states("embed")
     use = run.use(run.unlabelled(run.query(data)))
     latent = use.loc.cpu().numpy()
     if hasattr(data, "obsm"):

@@ -141,6 +141,7 @@ def train_generator(
 ) -> Learnt:
     """A generator of the posteriors of a run's cells: outside the test set, or `among`."""
     make = zoo.pick("generator", name, GENERATORS)
+    run.require_states(name)
     table, cells = run.training_table(), run.training_cells()
     if run.takes != "counts":
         raise ValueError(

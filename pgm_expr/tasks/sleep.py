@@ -58,6 +58,7 @@ def sleep(run: Run, steps: int = STEPS, *, progress: bool = True) -> Run:
     """
     if steps < 1:
         raise ValueError(f"steps must be at least 1: got {steps}.")
+    run.require_states("sleep")
     before = _validation(run)
     rows = inference.sleep(run.model, run.guide, _endless(run), steps)
     genes = len(run.training_table().cells.genes)

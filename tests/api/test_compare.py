@@ -216,7 +216,7 @@ def test_what_it_refuses_is_one_line_and_changes_nothing(kind, done, adata):
 
 def test_a_folder_of_something_else_is_left_alone(adata, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match="holds other files than a comparison"):
+    with pytest.raises(ValueError, match="holds files that are no comparison"):
         pgm_expr.compare(adata, out=tmp_path, **QUICK)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 

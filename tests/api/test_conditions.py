@@ -164,7 +164,7 @@ def test_a_number_is_predicted_with_its_deviation():
 
 def test_what_cannot_be_predicted(fitted):
     run, adata = fitted("cvae"), fitted.data("cvae")
-    with pytest.raises(ValueError, match="knows no labels"):
+    with pytest.raises(ValueError, match="has no labels"):
         run.predict_labels(adata)
     with pytest.raises(ValueError, match="no target to predict"):
         run.predict_target(adata)

@@ -112,7 +112,7 @@ def test_what_cannot_be_measured_says_why(adata):
     why = found["not_measured"]
     assert "100 cells a side: got 40" in why["two_sample"]
     for name in ("mixing", "markers", "differential"):
-        assert "the data name no" in why[name] and "Fit with" in why[name]
+        assert "got none" in why[name] and "_key to fit" in why[name]
     assert {row["what"] for row in found["structure"]} == {"log library"}
     assert [row["what"] for row in found["explained"]["rows"]] == ["log library"]
     assert not {*why} & {*found}

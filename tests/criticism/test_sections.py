@@ -83,8 +83,9 @@ def test_a_verdict_is_a_topic_a_finding_and_a_rule(section, found):
 @pytest.mark.parametrize("name", BY_NAME)
 def test_figures_of_cells_and_summaries_are_stated(name, found):
     section, row = BY_NAME[name], of_section(name, found)
-    by_cell = row.get("by_cell", {}) if isinstance(row, dict) else {}
-    assert section.by_cell == (*by_cell,) and {*section.summary} <= {*row} | {*section.by_cell}
+    entries = row if isinstance(row, dict) else {}
+    by_cell = entries.get("by_cell", {})
+    assert section.by_cell == (*by_cell,) and {*section.summary} <= {*entries}
     assert all(len(values) == found["cells"] for values in by_cell.values())
 
 

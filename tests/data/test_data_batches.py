@@ -242,3 +242,9 @@ def test_hash_sees_every_change():
         (csr, ["g0g1", "", *GENES[2:]], NAMES),
     ]
     assert len({content_hash(*variant) for variant in variants}) == len(variants)
+
+
+def test_an_entry_can_stay_where_the_others_are_withheld(table):
+    hidden = table.withheld(but=["label"]).rows([0, 1, 2])
+    np.testing.assert_array_equal(hidden["label"], COLUMNS["label"][:3])
+    assert hidden["target"].isnan().all()

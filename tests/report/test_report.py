@@ -149,8 +149,8 @@ def test_the_metrics_page_holds_the_figures():
         if name in line
     }
     assert "0.876" in rows["this run"] and "+10.25" in rows["per-gene NB"]
-    assert "-2.25" in rows["per-label NB, knows the label"]
-    assert "0.912" in rows["PCA of as many dimensions"]
+    assert "-2.25" in rows["per-label NB, given the label"]
+    assert "0.912" in rows["PCA of the same dimension"]
 
 
 def test_the_metrics_page_does_without_labels_and_speed():

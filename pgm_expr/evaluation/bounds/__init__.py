@@ -1,1 +1,1 @@
-"""Held-out likelihoods, baselines and the ranking of variants."""
+"""Bounds of held-out log likelihoods, baselines, and the ranking of variants."""

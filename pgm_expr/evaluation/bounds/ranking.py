@@ -1,9 +1,9 @@
-r"""Variants of a story on the same held-out cells: differences paired over cells, ties named.
+r"""Ranking of variants on the same held-out cells: differences paired over cells, and ties.
 
-A variant's score is the importance-weighted bound of each cell, averaged over seeds. Differences
-are taken to the best variant of the same measure: a probability of counts given the library, of
-counts given their total, and of detection are different quantities, whose difference says
-nothing.
+The score of a variant is the importance-weighted bound of each cell, averaged over seeds.
+Differences are taken to the best variant of the same measure: probabilities of counts given the
+library, of counts given their total, and of detection are different quantities, whose difference
+has no meaning.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ...inference import ELBO, latent_use, seeded
-from ...predict import SEED, draw_posterior, withheld
+from ...inference import ELBO, Objective, latent_use, seeded
+from ...predict import SEED, Batch, draw_posterior, withheld
+from ..guide.sites import has_states
 from ..latent.probes import probe
 from .held_out import elbo, iwae, standard_error
 
-Batches = Callable[[], Iterable[Mapping[str, Tensor]]]
+Batches = Callable[[], Iterable[Batch]]  # a function that sweeps some cells
 Scores = Mapping[str, Tensor]  # of one fit, by name, (N,) each
 K = TypeVar("K", bound=Hashable)  # whatever names a variant
 SURE = 2.0  # standard errors from which a difference is one
@@ -29,16 +30,32 @@ SURE = 2.0  # standard errors from which a difference is one
 def score(
     model: nn.Module, guide: nn.Module, train: Batches, test: Batches, *, labels: int, draws: int
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What one fit brings to a comparison: tensors by held-out cell, (N,), and single figures.
+    """Figures of one fit that a comparison of fits needs.
 
-    Tensors: `elbo`; `iwae` and `iwae_4k` at K = `draws` and 4 K; `zeros` and `zeros_drawn`, the
-    genes without a count in the cell and in one draw from its posterior predictive. Figures:
-    `kl`, `active_units`, `collapse`, and the probe's macro-F1 where there are `labels`. The
-    story is told no label and no target, see `withheld`.
+    The story sees no label and no target, see `predict.withheld`.
+
+    Parameters
+    ----------
+    model, guide
+        A fitted pair.
+    train, test
+        Functions that return minibatches of the training and of the N held-out cells.
+    labels
+        Number of labels; 0 where the data have none.
+    draws
+        K of the importance-weighted bound.
+
+    Returns
+    -------
+    tensors
+        By held-out cell, (N,): `elbo`; `iwae` and `iwae_4k` at K and 4 K draws; `zeros` and
+        `zeros_drawn`, the number of genes without a count in the cell and in one draw from its
+        posterior predictive.
+    figures
+        `kl` in nats per cell, `active_units`, `collapse` (a sentence, None where the latent space
+        is in use), and `probe_macro_f1` (None without labels or latent state).
     """
     bounds = iwae(model, guide, withheld(test()), (draws, 4 * draws))
-    bound = ELBO(model, guide, cells=float("inf"))
-    use = latent_use(bound, withheld(test()))
     with seeded(SEED):
         drawn = draw_posterior(model, guide, withheld(test()))
     x = torch.cat([batch["x"] for batch in test()])
@@ -49,28 +66,58 @@ def score(
         "zeros": (x == 0).sum(-1),
         "zeros_drawn": (drawn == 0).sum(-1),
     }
-    figures = {
-        "kl": use.kl.sum().item(),
-        "active_units": use.active_units,
-        "collapse": use.verdict(),
-        "probe_macro_f1": None,
-    }
-    if labels:
-        known = torch.cat([batch["label"] for batch in train()]).cpu().numpy()
-        asked = torch.cat([batch["label"] for batch in test()]).cpu().numpy()
-        latents = [u.cpu().numpy() for u in (latent_use(bound, withheld(train())).loc, use.loc)]
-        figures["probe_macro_f1"] = probe(latents[0], known, latents[1], asked)["macro_f1"]
+    figures: dict[str, Any] = {"kl": 0.0, "active_units": 0, "collapse": None}
+    figures["probe_macro_f1"] = None
+    if has_states(model, guide, next(iter(withheld(test())))):
+        figures |= _latent_figures(ELBO(model, guide, cells=math.inf), train, test, labels)
     return {n: t.double().cpu() for n, t in tensors.items()}, figures
 
 
-def rank(variants: Mapping[K, Sequence[Scores]], measures: Mapping[K, str]) -> dict[K, dict]:
-    """Held-out figures of each variant, from the scores of its seeds, best first.
+def _latent_figures(
+    bound: Objective, train: Batches, test: Batches, labels: int
+) -> dict[str, Any]:
+    use = latent_use(bound, withheld(test()))
+    figures: dict[str, Any] = {
+        "kl": use.kl.sum().item(),
+        "active_units": use.active_units,
+        "collapse": use.verdict(),
+    }
+    if labels:
+        sides = [
+            torch.cat([batch["label"] for batch in side()]).cpu().numpy() for side in (train, test)
+        ]
+        known = latent_use(bound, withheld(train())).loc.cpu().numpy()
+        scores = probe(known, sides[0], use.loc.cpu().numpy(), sides[1])
+        figures["probe_macro_f1"] = scores["macro_f1"]
+    return figures
 
-    `heldout_elbo`, `heldout_iwae` and `heldout_iwae_4k` with their standard deviation over seeds
-    (`_sd`); `diff` at 4 K to the best variant of the same measure, averaged over seeds and
-    paired over cells, with its standard error over cells `dse` and its standard deviation over
-    pairs of seeds `diff_sd`; `tie` where `diff` is less than two standard errors of both kinds
-    (see `uncertainty`) or than it moves between K and 4 K. Only equal `measures` are compared.
+
+def rank(variants: Mapping[K, Sequence[Scores]], measures: Mapping[K, str]) -> dict[K, dict]:
+    """Rank variants by their held-out bounds, best first.
+
+    Parameters
+    ----------
+    variants
+        Tensors of `score` of each seed, by variant.
+    measures
+        What the log p of each variant is a probability of. Only equal measures are compared.
+
+    Returns
+    -------
+    dict
+        By variant: `heldout_elbo`, `heldout_iwae`, `heldout_iwae_4k`, nats per cell, and their
+        standard deviation over seeds (`_sd`); `diff` at 4 K to the best variant of the same
+        measure, averaged over seeds and paired over cells, its standard error over cells `dse`,
+        and its standard deviation over pairs of seeds `diff_sd`; `tie` where `diff` is below two
+        standard errors (see `uncertainty`), or below its change between K and 4 K.
+
+    Examples
+    --------
+    >>> def fit(nats):
+    ...     return {name: torch.full((9,), nats) for name in ("elbo", "iwae", "iwae_4k")}
+    >>> ranked = rank({"a": [fit(-12.0)], "b": [fit(-10.0)]}, {"a": "counts", "b": "counts"})
+    >>> {name: row["diff"] for name, row in ranked.items()}
+    {'b': 0.0, 'a': -2.0}
     """
     rows = {name: _means(scores) for name, scores in variants.items()}
     order = sorted(rows, key=lambda name: -rows[name]["heldout_iwae_4k"])
@@ -83,8 +130,8 @@ def rank(variants: Mapping[K, Sequence[Scores]], measures: Mapping[K, str]) -> d
 _BEST = {"diff": 0.0, "dse": 0.0, "diff_sd": 0.0, "tie": False}
 
 
-def _means(scores: Sequence[Scores]) -> dict[str, float]:
-    row = {}
+def _means(scores: Sequence[Scores]) -> dict[str, Any]:
+    row: dict[str, Any] = {}
     for name, key in (("elbo", "elbo"), ("iwae", "iwae"), ("iwae_4k", "iwae_4k")):
         means = torch.stack([each[key].mean() for each in scores])
         row |= {f"heldout_{name}": means.mean().item(), f"heldout_{name}_sd": spread(means)}
@@ -92,7 +139,7 @@ def _means(scores: Sequence[Scores]) -> dict[str, float]:
 
 
 def spread(seeds: Tensor) -> float:
-    """The standard deviation over seeds, 0 of a single one."""
+    """Standard deviation over seeds, 0 for a single one."""
     return seeds.std().item() if len(seeds) > 1 else 0.0
 
 
@@ -104,10 +151,10 @@ def _against(scores: Sequence[Scores], best: Sequence[Scores]) -> dict[str, floa
 
 
 def uncertainty(scores: Sequence[Scores], other: Sequence[Scores]) -> tuple[float, float]:
-    """How sure a difference is: its standard error over cells, and its spread over seeds.
+    """Standard error of a difference over cells, and its standard deviation over pairs of fits.
 
-    Fits of one variant differ, and what training noise moves is no difference of variants:
-    the second is the standard deviation, over pairs of fits, of the mean difference.
+    Fits of one variant differ by training noise, which is no difference of variants: the second
+    figure measures it.
     """
     pairs = zip(scores, other, strict=False)
     gaps = torch.stack([(one["iwae_4k"] - two["iwae_4k"]).mean() for one, two in pairs])
@@ -119,7 +166,7 @@ def _both(error: float, over_seeds: float, seeds: int) -> float:
 
 
 def difference(scores: Sequence[Scores], other: Sequence[Scores], key: str = "iwae_4k") -> Tensor:
-    """Score minus the other's, of each cell, averaged over seeds, (N,)."""
+    """Difference of the scores of each cell, averaged over seeds, (N,)."""
     return _by_cell(scores, key) - _by_cell(other, key)
 
 
@@ -128,12 +175,15 @@ def _by_cell(scores: Sequence[Scores], key: str) -> Tensor:
 
 
 def zero_inflation(nb: Sequence[Scores], zinb: Sequence[Scores]) -> str:
-    """Whether zero inflation pays: which to use, by how much, how sure, and NB's own zeros.
+    """Whether zero inflation improves the held-out bound, in two sentences.
 
-    The fits come in pairs that differ in nothing else.
+    ZINB is chosen where its bound is higher by two standard errors, over cells and seeds. NB is
+    its limit, so equal scores favour NB.
 
-    ZINB is chosen where its held-out bound is higher by two standard errors, over cells and
-    seeds: NB is its limit, so equal scores speak for NB.
+    Parameters
+    ----------
+    nb, zinb
+        Tensors of `score`, in pairs of fits that differ in nothing else.
     """
     diff = difference(zinb, nb).mean().item()
     error = _both(*uncertainty(zinb, nb), len(nb))
@@ -146,5 +196,5 @@ def zero_inflation(nb: Sequence[Scores], zinb: Sequence[Scores]) -> str:
         f"Use {use}: ZINB is {diff:+.2f} ± {error:.2f} nats per held-out cell against NB "
         f"({abs(diff) / error:.1f} standard errors, over cells and {len(nb)} pairs of fits). NB "
         f"{under} zeros: a real cell has {short:+.1f} ± {short_error:.1f} genes at zero against "
-        f"NB's draws ({share:+.2%})."
+        f"a cell drawn from NB ({share:+.2%})."
     )

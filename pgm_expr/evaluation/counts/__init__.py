@@ -1,1 +1,1 @@
-"""Is the model right: counts that it draws and predicts, beside real ones."""
+"""Measures of counts that a story draws and predicts, beside real ones."""

@@ -1,24 +1,27 @@
-r"""Generated cells beside held-out ones: every figure with what other real cells reach.
+r"""Generated cells beside held-out ones: every figure with its floor, that of other real cells.
 
-    auc           can a classifier tell them apart? the better of two (`two_sample`), .5 at best
+    auc           of a classifier, generated against real: the better of two (`two_sample`), 0.5
+                  at best
     energy, mmd   distances in principal components, 0 at best
     correlation   Pearson r of gene-gene correlations with the real ones (`ppc`), 1 at best
     mean, variance, zero     slopes over genes of log means, log variances and shares of zeros, 1
     total variance           of log-normalised values, drawn / real, 1: diversity
     de            slope of log fold changes of each type against the rest, mean over types, 1
     f1            macro-F1 on real cells of a classifier trained on drawn ones (train on synthetic,
-                  test on real) beside one trained on as many real cells
+                  test on real), beside one trained on as many real cells
     nearest       median distance to the nearest cell of the fit / that of held-out cells: 1; much
-                  less is memory
+                  lower values indicate memorisation
 
-Slopes on held-out statistics h would be too flat, for h is noisy: with r those of as many cells of
-the fit they are cov(h, drawn) / cov(h, r), where the noise of neither side is shared with h.
+Slopes on held-out statistics h would be too flat, because h is noisy. With r those of as many
+cells of the fit they are cov(h, drawn) / cov(h, r), where the noise of neither side is shared with
+h.
 
 Esteban, Hyland and Raetsch, 2017, https://arxiv.org/abs/1706.02633 (train on synthetic)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -32,11 +35,19 @@ from .ppc import gene_correlations
 from .statistics import gene_statistics
 from .two_sample import two_sample
 
-LEAST = 50  # counts of a gene that is looked at
+LEAST = 50  # counts from which a gene is compared
 
 
 class Labelled(NamedTuple):
-    """Counts (n, G) of cells and codes (n,) of their labels."""
+    """Labelled cells.
+
+    Parameters
+    ----------
+    counts
+        Counts, (n, G).
+    labels
+        Codes of the labels, (n,).
+    """
 
     counts: sparse.csr_array
     labels: np.ndarray
@@ -45,15 +56,36 @@ class Labelled(NamedTuple):
 def judge_generated(
     drawn: Labelled, held_out: Labelled, reference: Labelled, *, components: int = 50
 ) -> dict[str, float]:
-    """Figures of drawn cells against held-out ones; `<figure>_floor` are of real cells of the fit.
+    """Compare generated cells with held-out ones, beside real cells of the fit.
 
-    `drawn` should have the label mix of `held_out`: what differs otherwise is the mix. Components
-    are of half of the reference, the floor is cells of the other half, as many as are held out
-    where there are. ValueError as in `two_sample`.
+    Parameters
+    ----------
+    drawn
+        Generated cells. Their mix of labels should be that of `held_out`: otherwise figures show
+        the difference in the mix.
+    held_out
+        Real cells that the generator has not seen.
+    reference
+        Real cells of the fit. Half of them make the components; the floor is cells of the other
+        half, as many as are held out where there are.
+    components
+        Number of principal components.
+
+    Returns
+    -------
+    dict
+        Figures by name, see the module; `<name>_floor` are those of real cells of the fit.
+
+    Raises
+    ------
+    ValueError
+        As `two_sample`.
     """
     rng = np.random.default_rng(SEED)
     floor, other = _alike(reference, held_out.labels, rng)
-    found = _told_apart(drawn, held_out, reference, components)
+    tests = two_sample(drawn.counts, held_out.counts, reference.counts, components=components)
+    found = {name: getattr(tests, name) for name in TESTS}
+    found["nearest"] = tests.nearest / tests.nearest_floor
     for name, figure in FIGURES.items():
         found[name] = figure(drawn, held_out, other)
         found[f"{name}_floor"] = figure(floor, held_out, other)
@@ -63,24 +95,19 @@ def judge_generated(
 def _alike(
     reference: Labelled, labels: np.ndarray, rng: np.random.Generator
 ) -> tuple[Labelled, Labelled]:
-    """Twice cells of the fit with the same mix of labels, no cell twice; halves where few."""
-    sides = [], []
+    """Two disjoint samples of the fit with that mix of labels; halves where cells are few."""
+    first: list[np.ndarray] = []
+    second: list[np.ndarray] = []
     for kind, number in zip(*np.unique(labels, return_counts=True), strict=True):
         members = rng.permutation(np.flatnonzero(reference.labels == kind))
         number = min(number, len(members) // 2)
-        sides[0].append(members[:number]), sides[1].append(members[number : 2 * number])
-    chosen = (np.concatenate(side) for side in sides)
-    return tuple(Labelled(reference.counts[at], reference.labels[at]) for at in chosen)
-
-
-def _told_apart(
-    drawn: Labelled, held_out: Labelled, reference: Labelled, components: int
-) -> dict[str, float]:
-    found = two_sample(drawn.counts, held_out.counts, reference.counts, components=components)
-    names = ("auc", "energy", "mmd")
-    told = {n: getattr(found, n) for n in names}
-    floors = {f"{n}_floor": getattr(found, f"{n}_floor") for n in names}
-    return told | floors | {"nearest": found.nearest / found.nearest_floor}
+        first.append(members[:number])
+        second.append(members[number : 2 * number])
+    one, other = (np.concatenate(side) for side in (first, second))
+    return (
+        Labelled(reference.counts[one], reference.labels[one]),
+        Labelled(reference.counts[other], reference.labels[other]),
+    )
 
 
 def _correlation(drawn: Labelled, real: Labelled, _: Labelled) -> float:
@@ -93,13 +120,13 @@ def _total_variance(drawn: Labelled, real: Labelled, _: Labelled) -> float:
 
 
 def _slope(drawn: np.ndarray, real: np.ndarray, other: np.ndarray) -> float:
-    """Of drawn statistics (G,) on real ones, whose noise `other` real ones do not share."""
+    """Slope of drawn statistics (G,) on real ones, whose noise `other` real ones do not share."""
     centred = real - real.mean()
     return float(centred @ drawn / (centred @ other))
 
 
 def _slope_of(which: int, *sides: Labelled) -> float:
-    """Of logs of means (0) or variances (1), or of shares of zeros (2)."""
+    """Slope of log means (0), log variances (1), or shares of zeros (2)."""
     kept = np.asarray(sides[1].counts.sum(0)).ravel() >= LEAST
     found = [gene_statistics(side.counts)[which][kept] for side in sides]
     if which < 2:
@@ -109,7 +136,7 @@ def _slope_of(which: int, *sides: Labelled) -> float:
 
 
 def _de(*sides: Labelled) -> float:
-    """Mean over labels of ten cells or more on all sides; nan where there is one label."""
+    """Mean slope over labels of ten cells or more on all sides; NaN where there is one label."""
     kept = np.asarray(sides[1].counts.sum(0)).ravel() >= LEAST
     slopes = []
     for kind in np.unique(sides[1].labels):
@@ -120,7 +147,8 @@ def _de(*sides: Labelled) -> float:
     return float(np.mean(slopes)) if slopes else float("nan")
 
 
-FIGURES = {
+TESTS = ("auc", "energy", "mmd", "auc_floor", "energy_floor", "mmd_floor")  # of `two_sample`
+FIGURES: dict[str, Callable[[Labelled, Labelled, Labelled], float]] = {
     "correlation": _correlation,
     "mean": partial(_slope_of, 0),
     "variance": partial(_slope_of, 1),

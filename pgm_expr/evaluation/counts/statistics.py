@@ -1,30 +1,55 @@
-"""Gene statistics of real counts against a model's draws, beside what real cells differ by."""
+"""Statistics of genes: drawn against real counts, beside the floor of real against real."""
 
 from __future__ import annotations
+
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy import sparse
 
-Counts = np.ndarray | sparse.spmatrix | sparse.sparray
+Counts: TypeAlias = np.ndarray | Any  # (n, G), dense or any sparse matrix or array of scipy
 
 
 def gene_statistics(x: Counts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, variance (divisor n - 1) and share of zeros of each gene -> three times (G,).
+    """Mean, variance and share of zeros of each gene.
 
-    Takes counts (n, G), dense or sparse; a sparse matrix is never made dense.
-    ValueError with fewer than two cells or a value that is not finite.
+    Parameters
+    ----------
+    x
+        Counts, (n, G), dense or sparse; a sparse matrix is never made dense.
+
+    Returns
+    -------
+    mean, variance, zero_rate
+        (G,) each; the divisor of the variance is n - 1.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two cells, and a value that is not finite.
+
+    Examples
+    --------
+    >>> [column.tolist() for column in gene_statistics(np.array([[0, 2], [4, 2]]))]
+    [[2.0, 2.0], [8.0, 0.0], [0.5, 0.0]]
     """
     if x.shape[0] < 2:
         raise ValueError(f"a variance needs two cells: got {x.shape[0]}. Pass more cells.")
     statistics = _sparse_statistics(x) if sparse.issparse(x) else _dense_statistics(x)
     if not np.isfinite(statistics[1]).all():
         gene = int(np.flatnonzero(~np.isfinite(statistics[1]))[0])
-        raise ValueError(f"counts must be finite: gene {gene} is not. Look at what drew them.")
+        raise ValueError(f"counts must be finite: gene {gene} is not. Check what drew them.")
     return statistics
 
 
 def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    """Spearman's correlation of two figures of N cells, ties in the order of the cells."""
+    """Spearman correlation of two figures of N cells, ties in the order of the cells.
+
+    Examples
+    --------
+    >>> round(rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([10.0, 30.0, 20.0])), 6)
+    0.5
+    """
     first, second = (np.argsort(np.argsort(values)) for values in (one, other))
     return float(np.corrcoef(first, second)[0, 1])
 
@@ -38,17 +63,31 @@ def compare_counts(
     subsets: int = 20,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Compare stochastic draws with real held-out cells, gene by gene, beside a real/real floor.
+    """Compare drawn counts with real held-out cells, gene by gene, beside a floor of real cells.
 
-    `draws` (m, G) are draws of counts, not means, given the held-out cells' own libraries: both
-    zeros and variances follow the depth, so other libraries would be another comparison. One
-    draw a held-out cell is as noisy as the floor; several cells a cell are less noisy.
+    Parameters
+    ----------
+    draws
+        Draws of counts (not means) at the libraries of the held-out cells, (m, G): zeros and
+        variances follow the depth. One draw per held-out cell is as noisy as the floor.
+    held_out
+        Real cells that the model has not seen, (n, G).
+    reference
+        Real training cells of the same kind, n or more.
+    minimum
+        Held-out counts from which a gene enters the figures in logs, a choice that draws cannot
+        influence. In these, a mean or variance below that of half a count in all cells is taken
+        as half a count, so that a gene which is never drawn counts against the model.
+    subsets
+        Random subsets of n reference cells that the floor is averaged over.
+    seed
+        Of the subsets.
 
-    `held_out` (n, G) are real cells the model never saw, `reference` real training cells of the
-    same kind. The floor is the same comparison with n random reference cells in the place of
-    the draws, averaged over `subsets` random subsets: what a perfect model can be asked for.
-
-    Keys, each with its `<key>_floor` (for `zero_rate_mae` it is `zero_rate_floor`):
+    Returns
+    -------
+    dict
+        Figures, each with its floor, `<name>_floor` (`zero_rate_floor` for `zero_rate_mae`): the
+        same comparison with reference cells in the place of draws, which a perfect model reaches.
 
         zero_rate_mae           mean over all genes of |share of zeros, draws - held out|
         mean_slope              least-squares slope of log mean of draws on log mean held out
@@ -57,12 +96,19 @@ def compare_counts(
         variance_log_ratio      the same for variances
         total_variance_ratio    sum of variances over all genes, draws / held out
 
-    The four in logs are over the genes with at least `minimum` counts in the held-out cells, a
-    choice no draw can influence. There a mean or variance below that of half a count in all
-    cells is taken as half a count: a gene that is never drawn counts against the model.
+    Raises
+    ------
+    ValueError
+        Where numbers of genes differ, fewer than three genes have `minimum` counts, or the
+        reference has fewer cells than are held out.
 
-    ValueError where gene numbers differ, fewer than three genes have `minimum` counts, or the
-    reference has fewer cells than are held out.
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0)
+    >>> draws, held_out, reference = (noise.poisson(5, (n, 6)) for n in (40, 40, 200))
+    >>> figures = compare_counts(draws, held_out, reference)
+    >>> abs(figures["total_variance_ratio"] - 1) < 0.5
+    True
     """
     shapes = [x.shape for x in (draws, held_out, reference)]
     if len({genes for _, genes in shapes}) > 1:
@@ -84,8 +130,11 @@ def compare_counts(
     rng = np.random.default_rng(seed)
     picks = (rng.choice(available, n, replace=False) for _ in range(subsets))
     floors = [_differences(reference[pick], target, n, chosen) for pick in picks]
-    floor = {_floor_of(key): float(np.mean([each[key] for each in floors])) for key in floors[0]}
-    return _differences(draws, target, n, chosen) | floor
+    found = _differences(draws, target, n, chosen)
+    for key in floors[0]:
+        name = "zero_rate" if key == "zero_rate_mae" else key
+        found[f"{name}_floor"] = float(np.mean([each[key] for each in floors]))
+    return found
 
 
 def _differences(
@@ -103,10 +152,6 @@ def _differences(
         "variance_log_ratio": float(np.median(np.abs(log_variance - log_target_variance))),
         "total_variance_ratio": float(variance.sum() / target[1].sum()),
     }
-
-
-def _floor_of(key: str) -> str:
-    return "zero_rate_floor" if key == "zero_rate_mae" else f"{key}_floor"
 
 
 def _log(statistic: np.ndarray, n: int) -> np.ndarray:

@@ -1,10 +1,10 @@
-r"""Two independent looks at each cell: binomial thinning of its counts.
+r"""Binomial thinning: two independent halves of the counts of each cell.
 
     a_ng ~ Binomial(x_ng, share),  b_ng = x_ng - a_ng
 
-If x_ng ~ Poisson(m) then a and b are independent Poisson counts of means share m, (1 - share) m. A
-state inferred from a and judged on b is never judged on what it was inferred from; unlike the
-expectation that a story has of x itself, which has seen x.
+If x_ng ~ Poisson(m) then a and b are independent Poisson counts with means share m and
+(1 - share) m. A state inferred from a and judged on b is not judged on what it was inferred from,
+unlike a story's expectation of x given x.
 
 Wang et al., Nature Methods 2018, https://doi.org/10.1038/s41592-018-0033-z
 Neufeld et al., Biostatistics 2024, https://doi.org/10.1093/biostatistics/kxac047
@@ -23,9 +23,31 @@ from ...predict import SEED, Batch
 def halves(
     batches: Iterable[Mapping[str, Tensor]], share: float = 0.5
 ) -> Iterator[tuple[Batch, Batch]]:
-    """Each minibatch as two, of counts a and b that sum to its own, each with its library.
+    """Split each minibatch into two, whose counts sum to its counts.
 
-    ValueError where `share` is not between 0 and 1, or a half of a cell holds no count.
+    Parameters
+    ----------
+    batches
+        Minibatches with counts `x`, (N, G).
+    share
+        Expected share of the counts in the first half.
+
+    Yields
+    ------
+    first, second
+        Minibatches with the counts of one half and their library; other entries stay.
+
+    Raises
+    ------
+    ValueError
+        Where `share` is not between 0 and 1, or a half of a cell has no count.
+
+    Examples
+    --------
+    >>> x = torch.full((2, 3), 10.0)
+    >>> ((first, second),) = halves([{"x": x, "library": x.sum(-1, keepdim=True)}])
+    >>> torch.equal(first["x"] + second["x"], x)
+    True
     """
     if not 0 < share < 1:
         raise ValueError(f"share must lie between 0 and 1: got {share}.")
@@ -41,7 +63,6 @@ def _of(batch: Mapping[str, Tensor], x: Tensor) -> Batch:
     library = x.sum(-1, keepdim=True)
     if empty := int((library == 0).sum()):
         raise ValueError(
-            f"thinning leaves {empty} cells without any count in one half. Leave out cells of "
-            "fewer counts."
+            f"thinning: {empty} cells have no count in one half. Leave out cells of few counts."
         )
     return {**batch, "x": x, "library": library}

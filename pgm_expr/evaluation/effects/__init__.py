@@ -1,1 +1,1 @@
-"""Differences between groups of cells."""
+"""Measures of differences between groups of cells."""

@@ -1,1 +1,1 @@
-"""Is the guide right: importance weights, refinement, NUTS, simulation-based calibration."""
+"""Measures of a guide: importance weights, refinement, calibration, NUTS, ELBO surgery."""

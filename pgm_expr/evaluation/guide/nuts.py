@@ -1,15 +1,15 @@
-r"""A reference posterior of a few cells by NUTS: the judge of a guide, whatever its family.
+r"""Reference posteriors of a few cells by NUTS: a test of a guide, whatever its family.
 
-    z_n ~ p(z | x_n, theta)   by Hamiltonian Monte Carlo, theta the fitted model's, held
+    z_n ~ p(z | x_n, theta)   by Hamiltonian Monte Carlo, with the fitted model's theta held
 
     shift      (E_q[z] - E[z]) / sd[z]                0 for the exact posterior, by dimension
-    width      sd_q[z] / sd[z]                        1; below 1 the guide is too sure
+    width      sd_q[z] / sd[z]                        1; below 1 the guide is overconfident
     coverage   share of the reference's draws in the guide's central 50 and 90% intervals
 
-The chains are copies of each cell in one minibatch: given theta, posteriors of cells know nothing
-of each other, so one trajectory moves all of them, from places that the guide draws. R-hat and the
-effective sample size of every dimension are ArviZ's; where R-hat is high (modes that chains do
-not leave) there is no reference, and `agreement` leaves these dimensions out and counts them.
+The chains are copies of each cell in one minibatch: given theta, posteriors of cells are
+independent, so one trajectory moves all of them. It starts at a draw of the guide. R-hat and the
+effective sample size of every dimension are ArviZ's. Where R-hat is high (modes that chains do
+not leave) there is no reference: `agreement` leaves these dimensions out and counts them.
 
 Sites that all cells share are drawn once from the guide and held, as in `refine`.
 
@@ -22,7 +22,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ from torch.distributions import biject_to
 from ...inference import call, seeded
 from ...inference.tracing import sample_sites, trace
 from ...predict import SEED, Batch
-from .refine import cell_sites, evaluating, shared_sites
+from .sites import cell_sites, evaluating, shared_sites
 
 MIXED = 1.05  # R-hat up to which chains agree
 INTERVALS = (0.5, 0.9)
@@ -46,15 +47,25 @@ ACCEPT = 0.8
 
 @dataclass(frozen=True)
 class Reference:
-    """Draws of the posteriors of N cells, latents side by side, and those of `shared` sites."""
+    """Draws of the posteriors of N cells.
 
-    draws: np.ndarray  # (chains, S, N, D)
-    names: list[str]  # of the D dimensions
+    Parameters
+    ----------
+    draws
+        Latents, concatenated over sites, (chains, S, N, D).
+    names
+        Names of the D dimensions.
+    shared
+        Trace of the sites that all cells share.
+    """
+
+    draws: np.ndarray
+    names: list[str]
     shared: Trace
 
     @property
     def rhat(self) -> np.ndarray:
-        """Of each cell and dimension, (N, D): 1 where chains agree."""
+        """R-hat of each cell and dimension, (N, D): 1 where chains agree."""
         return _diagnosed("rhat", self.draws)
 
     @property
@@ -64,12 +75,24 @@ class Reference:
 
 
 class Agreement(NamedTuple):
-    """A guide beside the reference, over the pairs of cell and dimension that mixed."""
+    """A guide against the reference, over the M pairs of cell and dimension that mixed.
 
-    shift: np.ndarray  # (M,) of M pairs, in posterior standard deviations
-    width: np.ndarray  # (M,)
-    coverage: dict[float, float]  # of central intervals, by nominal probability
-    mixed: float  # share of pairs whose R-hat is at most 1.05
+    Parameters
+    ----------
+    shift
+        Difference of means in posterior standard deviations, (M,).
+    width
+        Ratio of standard deviations, guide over reference, (M,).
+    coverage
+        Share of the reference's draws in the guide's central intervals, by nominal probability.
+    mixed
+        Share of all pairs whose R-hat is at most 1.05.
+    """
+
+    shift: np.ndarray
+    width: np.ndarray
+    coverage: dict[float, float]
+    mixed: float
 
 
 def reference(
@@ -81,10 +104,36 @@ def reference(
     warmup: int = 300,
     chains: int = 4,
 ) -> Reference:
-    """Posteriors of the few cells of a minibatch: `chains` x `draws` of them by NUTS.
+    """Sample the posteriors of the few cells of a minibatch with NUTS.
 
-    Time grows with cells and `draws`: some minutes for ten cells of a story of 2,000 genes. Noise
-    is seeded. `DiscreteLatent` (a ValueError) where a cell has a discrete latent.
+    Time grows with cells and draws: some minutes for ten cells of a story of 2,000 genes.
+
+    Parameters
+    ----------
+    model, guide
+        A fitted pair. The guide provides start values and draws of sites that all cells share.
+    batch
+        Minibatch of the N cells.
+    draws, warmup
+        Draws S per chain, and steps of adaptation before them.
+    chains
+        Number of chains.
+
+    Raises
+    ------
+    ValueError
+        For a discrete latent of cells (`DiscreteLatent`), and a story without a latent state of
+        cells.
+
+    Examples
+    --------
+    >>> from pgm_expr.guides import VAEGuide
+    >>> from pgm_expr.models import VAE
+    >>> pair = VAE(genes=5, latent=2), VAEGuide(genes=5, latent=2)
+    >>> cells = {"x": torch.ones(2, 5), "library": torch.full((2, 1), 5.0)}
+    >>> found = reference(*pair, cells, draws=4, warmup=2, chains=2)
+    >>> found.draws.shape, found.names
+    ((2, 4, 2, 2), ['z[0]', 'z[1]'])
     """
     with evaluating(model, guide), seeded(SEED):
         shared = shared_sites(guide, batch)
@@ -95,10 +144,10 @@ def reference(
         free = {name: biject_to(site["fn"].support).inv for name, site in sites.items()}
         start = {name: free[name](site["value"]) for name, site in sites.items()}
         kernel = NUTS(
-            _joint(model, many, held),
+            poutine.condition(partial(call, model, many), data=held),
             max_tree_depth=DEPTH,
             target_accept_prob=ACCEPT,
-            transforms=free,  # the guide's: Pyro knows none of a mixture's support
+            transforms=free,  # of the guide: Pyro has none for the support of a mixture
             init_strategy=init_to_value(values={n: s["value"] for n, s in sites.items()}),
         )
         sampler = MCMC(kernel, draws, warmup, initial_params=start, disable_progbar=True)
@@ -109,9 +158,23 @@ def reference(
 
 
 def agreement(found: Reference, guide: nn.Module, batch: Batch, draws: int = 2000) -> Agreement:
-    """A guide's posteriors of the same cells against the reference's.
+    """Compare a guide's posteriors with the reference of the same cells.
 
-    ValueError where no dimension of any cell mixed.
+    Parameters
+    ----------
+    found
+        Reference of the cells.
+    guide
+        Any guide of the same model, such as `refine.refined_guide`.
+    batch
+        The minibatch of the reference.
+    draws
+        Draws of the guide per cell.
+
+    Raises
+    ------
+    ValueError
+        Where no dimension of any cell mixed.
     """
     mixed = found.rhat <= MIXED
     if not mixed.any():
@@ -120,18 +183,14 @@ def agreement(found: Reference, guide: nn.Module, batch: Batch, draws: int = 200
             f"{MIXED}). Take more draws."
         )
     with evaluating(guide), seeded(SEED), torch.no_grad(), poutine.replay(trace=found.shared):
-        guided = trace(guide, batch, draws)
+        guided: Mapping[str, Any] = trace(guide, batch, draws).nodes
     names = dict.fromkeys(name.split("[")[0] for name in found.names)
-    ours = np.concatenate([_flat(guided.nodes[name]["value"], draws) for name in names], -1)
+    ours = np.concatenate([_flat(guided[name]["value"], draws) for name in names], -1)
     theirs = found.draws.reshape(-1, *found.draws.shape[2:])  # (chains S, N, D)
     sd = theirs.std(0)
     covered = {level: float(_covered(ours, theirs, level)[mixed].mean()) for level in INTERVALS}
     shift, width = (ours.mean(0) - theirs.mean(0)) / sd, ours.std(0) / sd
     return Agreement(shift[mixed], width[mixed], covered, float(mixed.mean()))
-
-
-def _joint(model: nn.Module, batch: Batch, held: Mapping[str, Tensor]) -> poutine.Messenger:
-    return poutine.condition(lambda: call(model, batch), data=held)
 
 
 def _by_chain(values: Tensor, chains: int) -> np.ndarray:
@@ -153,7 +212,7 @@ def _covered(ours: np.ndarray, theirs: np.ndarray, level: float) -> np.ndarray:
 
 def _diagnosed(what: str, draws: np.ndarray) -> np.ndarray:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ArviZ announces its next version
+        warnings.simplefilter("ignore")  # on import, ArviZ 0.x announces 1.x
         import arviz
 
         return getattr(arviz, what)(arviz.convert_to_dataset({"z": draws}))["z"].values

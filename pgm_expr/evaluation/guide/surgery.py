@@ -1,17 +1,14 @@
-r"""Where the nats of the KL go: what latents tell of cells, and what they waste.
-
-Over N cells, KL(q(z | x) || p(z)) splits into what z tells of x and how far the posteriors
-together are from the prior:
+r"""ELBO surgery: the KL split into mutual information and the gap of the aggregate posterior.
 
     mean_n KL_n = I(n; z) + KL(q(z) || p(z)),   q(z) = mean_n q(z | x_n)
 
-by draws z ~ q(z | x_n), with all N posteriors in the mixture q(z). I(n; z) says which of these N
-cells it was, so it is at most log N: where it comes near, N was too small to measure it, and the
-second term is too large by what is missing. Both are exact statements about the N cells.
+by draws z ~ q(z | x_n), with all N posteriors in the mixture q(z). I(n; z) is information about
+which of these N cells it is, so it is at most log N: near that, N is too small to measure it, and
+the second term is too large by what is missing. Both hold exactly for the N cells.
 
-A site whose posterior depends on another latent (a state given the kind) is looked at with that
-latent at its draw. A conditional prior is taken at each draw's own cell: the second term then
-says how much the cells' priors together explain, and may be negative.
+A site whose posterior depends on another latent (a state given the type) is taken with that latent
+at its draw. A conditional prior is taken at the covariates of each draw's cell: the second term is
+then what the priors of the cells explain together, and may be negative.
 
 Hoffman and Johnson, ELBO surgery, NIPS workshop 2016.
 """
@@ -20,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,22 +28,34 @@ from torch import Tensor, nn
 from ...inference import seeded
 from ...inference.tracing import sample_sites, trace, within_cells
 from ...predict import SEED, Batch
-from .refine import shared_sites
+from .sites import shared_sites
 
-PAIRS = 100_000  # draws x posteriors at a time: a flow holds its hidden layer for each
+PAIRS = 100_000  # draws x posteriors at a time: a flow keeps a hidden layer for each
 
 
 class Surgery(NamedTuple):
-    """Where the nats of the KL go, of one continuous site: per cell, and over all cells."""
+    """Decomposition of the KL of one continuous site, nats per cell.
 
-    kl: float  # mean over cells of KL(q(z | x) || p(z)), by draws
-    information: float  # I(n; z) under the guide, at most log(cells)
-    aggregate: float  # KL(q(z) || p(z)): the posteriors together against the prior
+    Parameters
+    ----------
+    kl
+        Mean over cells of KL(q(z | x) || p(z)), by draws.
+    information
+        Mutual information I(n; z) under the guide, at most log(cells).
+    aggregate
+        KL(q(z) || p(z)) from the aggregate posterior to the prior.
+    cells
+        Number of cells.
+    """
+
+    kl: float
+    information: float
+    aggregate: float
     cells: int
 
     @property
     def saturated(self) -> bool:
-        """Whether there were too few cells to tell: information is within a nat of log(cells)."""
+        """Whether there are too few cells: information is within a nat of log(cells)."""
         return self.information > math.log(self.cells) - 1
 
 
@@ -54,20 +63,49 @@ class Surgery(NamedTuple):
 def surgery(
     model: nn.Module, guide: nn.Module, batches: Iterable[Batch], *, draws: int = 4
 ) -> dict[str, Surgery]:
-    """Mutual information of cells and each continuous latent, and what is left of its KL.
+    """Split the KL of each continuous latent into mutual information and an aggregate term.
 
-    All pairs of cells are looked at, a minibatch of draws against a minibatch of posteriors, so
-    time grows with the square of their number: pass a thousand. Averaged over `draws` of each
-    cell. ValueError for no cells.
+    Each draw of a cell is compared with the posteriors of all cells, so time grows with the square
+    of their number: pass about a thousand.
+
+    Parameters
+    ----------
+    model, guide
+        A fitted pair.
+    batches
+        Minibatches of the cells.
+    draws
+        Draws per cell, averaged over.
+
+    Returns
+    -------
+    dict
+        By site; empty for a story without a continuous latent of cells.
+
+    Raises
+    ------
+    ValueError
+        For no cells.
+
+    Examples
+    --------
+    >>> from pgm_expr.guides import VAEGuide
+    >>> from pgm_expr.models import VAE
+    >>> pair = VAE(genes=5, latent=2), VAEGuide(genes=5, latent=2)
+    >>> cells = {"x": torch.ones(8, 5), "library": torch.full((8, 1), 5.0)}
+    >>> parts = surgery(*pair, [cells])["z"]
+    >>> bool(abs(parts.kl - parts.information - parts.aggregate) < 1e-6)
+    True
     """
     model.eval(), guide.eval()
     kept = list(batches)
     cells = sum(len(batch["library"]) for batch in kept)
     if not cells:
-        raise ValueError("surgery needs cells to look at: got none. Pass a minibatch.")
+        raise ValueError("surgery needs cells: got none. Pass a minibatch.")
     with seeded(SEED), poutine.replay(trace=shared_sites(guide, kept[0])):
         each = [_surgery(_posteriors(model, guide, kept)) for _ in range(draws)]
-    return {site: Surgery(*np.mean([one[site] for one in each], 0), cells) for site in each[0]}
+    means = {site: np.mean([one[site] for one in each], 0) for site in each[0]}
+    return {site: Surgery(kl, mi, gap, cells) for site, (kl, mi, gap) in means.items()}
 
 
 Posterior = tuple[TorchDistribution, Tensor, Tensor]  # q of a minibatch, draws (N, D), log p (N,)
@@ -76,14 +114,14 @@ Posterior = tuple[TorchDistribution, Tensor, Tensor]  # q of a minibatch, draws 
 def _posteriors(
     model: nn.Module, guide: nn.Module, batches: Iterable[Batch]
 ) -> dict[str, list[Posterior]]:
-    """What is known of each continuous latent of a cell, minibatch by minibatch."""
+    """Posteriors, draws and log priors of each continuous latent of cells, by minibatch."""
     found: dict[str, list[Posterior]] = {}
     for batch in batches:
         guided = trace(guide, batch)  # an enumerated site is drawn
-        modelled = trace(model, batch, at=guided)
+        nodes: Mapping[str, Any] = trace(model, batch, at=guided).nodes
         for site in sample_sites(guided):
             if within_cells(site) and not site["fn"].support.is_discrete:
-                z, p = site["value"], modelled.nodes[site["name"]]["fn"]
+                z, p = site["value"], nodes[site["name"]]["fn"]
                 found.setdefault(site["name"], []).append((site["fn"], z, p.log_prob(z)))
     return found
 
@@ -91,11 +129,11 @@ def _posteriors(
 def _surgery(sites: Mapping[str, list[Posterior]]) -> dict[str, tuple[float, float, float]]:
     found = {}
     for site, parts in sites.items():
-        own = torch.cat([q.log_prob(z) for q, z, _ in parts]).double()  # (N,)
+        q_own = torch.cat([q.log_prob(z) for q, z, _ in parts]).double()  # (N,)
         prior = torch.cat([p for *_, p in parts]).double()
         mixed = torch.cat([_mixed(z, [q for q, *_ in parts]) for _, z, _ in parts]).double()
-        pairs = (own, prior), (own, mixed), (mixed, prior)
-        found[site] = tuple((a - b).mean().item() for a, b in pairs)
+        kl, mi, gap = q_own - prior, q_own - mixed, mixed - prior
+        found[site] = kl.mean().item(), mi.mean().item(), gap.mean().item()
     return found
 
 

@@ -1,1 +1,1 @@
-"""What latent states hold: probes, leakage, structure, mixing, novelty."""
+"""Measures of latent states: probes, variance explained, mixing, novelty, disentanglement."""

@@ -1,19 +1,19 @@
-r"""Which label a cell has, and how sure that is: a calibrated classifier of latent states.
+r"""A calibrated classifier of latent states: labels of cells, and how certain they are.
 
     p(y | x)     = mean over draws z ~ q(z | x) of softmax(logits(z) / temperature)
-    p(label | y) = 1 - noise for y itself, the rest shared by the others
+    p(label | y) = 1 - noise for y itself, the rest divided among the others
 
 The logits are linear in z and maximise log p(label | z) - |weights|^2 / (2 penalty) over the mean
-states of labelled cells. Dimensions are scaled by all draws together, so that one which holds
-nothing of any cell is not blown up.
+states of labelled cells. Dimensions are scaled by all draws together, so that a dimension without
+information about any cell is not inflated.
 
-Few labels can be separated without error almost anywhere, so the error on the cells a classifier
-was fitted to says nothing of penalty or temperature: each labelled cell is judged by one that was
-fitted without it, by log p(label | x), and where labels are few in several splits. The best
-temperature of few labels is often 0, and that of wrong ones is chance, so none is chosen on the
-way: the penalty is the one with the largest prod p(label | x) on average over a grid of
-temperatures, and log temperature its mean, each weighed by the same product. With many labels
-both fall on the best.
+Few labels can be separated without error almost anywhere, so the error on the training cells says
+nothing about penalty or temperature: each labelled cell is judged by a classifier that was fitted
+without it, by log p(label | x), and where labels are few in several splits. The best temperature
+of few labels is often 0, and that of wrong ones is chance, so none is chosen on the way: the
+penalty is the one with the largest prod p(label | x) on average over a grid of temperatures, and
+log temperature its mean, each weighted by the same product. With many labels both converge to the
+best.
 
 Guo et al., On Calibration of Modern Neural Networks, ICML 2017, https://arxiv.org/abs/1706.04599
 """
@@ -36,16 +36,30 @@ SPLITS, ENOUGH = 5, 1000  # splits into folds, and cells left out by all of them
 
 @dataclass(frozen=True)
 class Classifier:
-    """A fitted p(y | z) over K classes; those without a labelled cell have probability 0."""
+    """A fitted p(y | z) over K classes; those without a labelled cell have probability 0.
+
+    Parameters
+    ----------
+    scaler
+        Of the states.
+    weights
+        Of [z, 1], (D + 1, classes present).
+    temperature
+        Divides the logits.
+    present
+        Classes with a labelled cell.
+    classes
+        Number K of classes.
+    """
 
     scaler: StandardScaler
-    weights: np.ndarray  # of [z, 1], (D + 1, classes present)
+    weights: np.ndarray
     temperature: float
-    present: np.ndarray  # classes with a labelled cell
+    present: np.ndarray
     classes: int
 
     def probabilities(self, draws: np.ndarray) -> np.ndarray:
-        """p(y | x) of draws (S, N, D) of the states of N cells: (N, K)."""
+        """p(y | x) of N cells, (N, K), from S draws of their states, (S, N, D)."""
         logits = _scaled(self.scaler, draws) @ self.weights
         known = np.zeros((draws.shape[1], self.classes))
         known[:, self.present] = _averaged(logits, self.temperature)
@@ -55,10 +69,33 @@ class Classifier:
 def fit_classifier(
     draws: np.ndarray, labels: np.ndarray, *, classes: int, noise: float = 0.0, seed: int = 0
 ) -> Classifier:
-    """Fit p(y | z) to draws (S, N, D) of the states of cells; labels (N,), -1 where not known.
+    """Fit p(y | z) to draws of the states of cells.
 
-    `noise` is the share of labels that are wrong.
-    ValueError where fewer than two classes have two labelled cells: nothing can be cross-fitted.
+    Parameters
+    ----------
+    draws
+        Draws of states, (S, N, D).
+    labels
+        Codes, (N,), -1 where unknown.
+    classes
+        Number K of classes.
+    noise
+        Share of labels that are wrong.
+    seed
+        Of the splits into folds.
+
+    Raises
+    ------
+    ValueError
+        Where fewer than two classes have two labelled cells: nothing can be cross-fitted.
+
+    Examples
+    --------
+    >>> z = np.repeat([[-2.0], [2.0]], 10, axis=0) + np.random.default_rng(0).normal(size=(20, 1))
+    >>> labels = np.repeat([0, 1], 10)
+    >>> fitted = fit_classifier(z[None], labels, classes=2)
+    >>> float((fitted.probabilities(z[None]).argmax(1) == labels).mean()) > 0.9
+    True
     """
     scaler = StandardScaler().fit(draws.reshape(-1, draws.shape[-1]))
     z, y = _scaled(scaler, draws[:, labels >= 0]), labels[labels >= 0]
@@ -94,16 +131,16 @@ def _confusion(classes: int, noise: float) -> np.ndarray:
 def _regression(z: np.ndarray, y: np.ndarray, penalty: float, noise: float) -> np.ndarray:
     """Weights (D + 1, K) of the classes of y, by descent from no preference."""
     present, y = np.unique(y, return_inverse=True)
-    told = _confusion(len(present), noise)[:, y].T  # (N, K)
+    likelihood = _confusion(len(present), noise)[:, y].T  # p(label | y), (N, K)
     shape = z.shape[1], len(present)
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(shape)
         p = softmax(z @ weights, -1)
-        recorded = (p * told).sum(1, keepdims=True)
+        recorded = (p * likelihood).sum(1, keepdims=True)
         shrunk = weights / penalty
         shrunk[-1] = 0  # the intercept is free
-        gradient = z.T @ (p - p * told / recorded) + shrunk
+        gradient = z.T @ (p - p * likelihood / recorded) + shrunk
         return (shrunk * weights).sum() / 2 - np.log(recorded).sum(), gradient.ravel()
 
     start = np.zeros(shape).ravel()
@@ -112,21 +149,21 @@ def _regression(z: np.ndarray, y: np.ndarray, penalty: float, noise: float) -> n
 
 
 def _crossfit(z: np.ndarray, y: np.ndarray, penalty: float, noise: float, seed: int) -> np.ndarray:
-    """log p(label | x) of the cells left out, summed, at each temperature; mean over splits."""
+    """log p(label | x) of cells left out, summed, at each temperature; mean over splits."""
     kept = np.bincount(y)[y] > 1  # a class of one cell cannot be learned without it
     z, (present, y) = z[:, kept], np.unique(y[kept], return_inverse=True)
-    told, rng = _confusion(len(present), noise)[:, y].T, np.random.default_rng(seed)
+    likelihood, rng = _confusion(len(present), noise)[:, y].T, np.random.default_rng(seed)
     splits = int(np.clip(ENOUGH // len(y), 1, SPLITS))
     score = np.zeros(len(TEMPERATURES))
     for _ in range(splits):
         logits = _left_out(z, y, _folds(y, rng), penalty, noise)
-        recorded = [(_averaged(logits, t) * told).sum(1) for t in TEMPERATURES]
+        recorded = [(_averaged(logits, t) * likelihood).sum(1) for t in TEMPERATURES]
         score += np.log(recorded).sum(1) / splits
     return score
 
 
 def _folds(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The fold of each cell; cells of a class lie in as many folds as can be."""
+    """Fold of each cell; cells of a class are in as many folds as possible."""
     folds = np.empty(len(y), int)
     folds[np.lexsort((rng.random(len(y)), y))] = np.arange(len(y)) % FOLDS
     return folds
@@ -135,7 +172,7 @@ def _folds(y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _left_out(
     z: np.ndarray, y: np.ndarray, folds: np.ndarray, penalty: float, noise: float
 ) -> np.ndarray:
-    """Logits (S, n, K) of each cell by a fit without its fold."""
+    """Logits (S, n, K) of each cell from a fit without its fold."""
     logits = np.empty((*z.shape[:2], y.max() + 1))
     for fold in np.unique(folds):
         train, test = folds != fold, folds == fold
@@ -146,8 +183,25 @@ def _left_out(
 def calibration_error(p: np.ndarray, labels: np.ndarray, bins: int = 10) -> float:
     """Expected calibration error: mean gap of confidence and accuracy over bins of confidence.
 
-    p (N, K) probabilities, labels (N,). Even a perfectly calibrated classifier has some, see
-    `excess_calibration_error`. Naeini et al., AAAI 2015.
+    It is above 0 even for a perfectly calibrated classifier, see `excess_calibration_error`.
+
+    Parameters
+    ----------
+    p
+        Probabilities, (N, K).
+    labels
+        Codes, (N,).
+    bins
+        Number of bins of confidence.
+
+    References
+    ----------
+    Naeini et al., AAAI 2015.
+
+    Examples
+    --------
+    >>> calibration_error(np.array([[0.75, 0.25]] * 4), np.array([0, 0, 0, 1]))
+    0.0
     """
     sure, right = p.max(1), p.argmax(1) == labels
     binned = np.minimum((sure * bins).astype(int), bins - 1)
@@ -158,7 +212,17 @@ def calibration_error(p: np.ndarray, labels: np.ndarray, bins: int = 10) -> floa
 def excess_calibration_error(
     p: np.ndarray, labels: np.ndarray, *, draws: int = 200, seed: int = 0
 ) -> float:
-    """`calibration_error` minus its mean over labels drawn from p itself: 0 if calibrated."""
+    """`calibration_error` minus its mean over labels drawn from p: 0 if calibrated.
+
+    Parameters
+    ----------
+    p, labels
+        As for `calibration_error`.
+    draws
+        Draws of all labels.
+    seed
+        Of the draws.
+    """
     rng = np.random.default_rng(seed)
     cumulative = p.cumsum(1) / p.sum(1, keepdims=True)
     uniform = rng.random((draws, len(p), 1))

@@ -1,13 +1,13 @@
-r"""Do latent dimensions stand for known factors one by one, and do two fits find the same space?
+r"""Disentanglement of latent dimensions, and whether two fits find the same space.
 
-    MIG_k           = (I(z_a; v_k) - I(z_b; v_k)) / H(v_k)      a, b: the most telling dimensions
+    MIG_k           = (I(z_a; v_k) - I(z_b; v_k)) / H(v_k)      a, b: most informative dimensions
     disentanglement = sum_d rho_d (1 - H_K(R_d. / sum_k R_dk))  a dimension serves one factor
-    completeness    = mean_k (1 - H_D(R_.k / sum_d R_dk))       a factor lies in one dimension
-    informativeness = mean_k score of predicting v_k from z     on cells the predictor never saw
+    completeness    = mean_k (1 - H_D(R_.k / sum_d R_dk))       a factor is in one dimension
+    informativeness = mean_k score of predicting v_k from z     on held-out cells
 
 Here R_dk >= 0 is how important z_d is for predicting v_k, rho_d its share of all importance, and
 H_K an entropy to base K. Rotations of the latent space change all of these but the last; `cca`
-is what they can't change.
+is invariant to them.
 
 Chen et al., NeurIPS 2018, https://arxiv.org/abs/1802.04942
 Eastwood and Williams, ICLR 2018, https://openreview.net/forum?id=By-7dz-AZ
@@ -26,11 +26,29 @@ RANK = 1e-10  # singular values below this share of the largest are none
 
 
 def mig(latent: np.ndarray, factors: np.ndarray, *, bins: int = BINS) -> float:
-    """Mutual information gap of latents (n, D) with factors (n, K): 1 is best, rotations give 0.
+    """Mutual information gap of latents with factors: 1 is best; it depends on rotations.
 
-    Continuous columns are cut into `bins` of equally many cells, so that monotone maps of a
-    dimension change nothing; factors of whole numbers keep their levels. A space of one dimension
-    has its gap to 0.
+    Parameters
+    ----------
+    latent
+        States, (n, D). With one dimension the gap is to 0.
+    factors
+        Known factors, (n, K). Integers keep their levels.
+    bins
+        Continuous columns are cut into so many bins of equally many cells, so that monotone maps
+        of a dimension change nothing.
+
+    Raises
+    ------
+    ValueError
+        For a factor that is the same in all cells, and columns that do not match.
+
+    Examples
+    --------
+    >>> factors = np.random.default_rng(0).normal(size=(500, 2))
+    >>> rotated = factors @ np.array([[1.0, 1.0], [1.0, -1.0]])
+    >>> mig(factors, factors) > 0.8 > 0.2 > mig(rotated, factors)
+    True
     """
     latent, factors = _matched("latent", latent, "factors", factors)
     codes = [_binned(column, bins) for column in latent.T]
@@ -46,11 +64,29 @@ def mig(latent: np.ndarray, factors: np.ndarray, *, bins: int = BINS) -> float:
 
 
 def dci(latent: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> dict[str, float]:
-    """Disentanglement, completeness and informativeness of latents (n, D) for factors (n, K).
+    """Disentanglement, completeness and informativeness of latents for factors.
 
     Gradient-boosted trees predict each factor from all dimensions; their importances are R.
-    Informativeness is the held-out R^2, at least 0; the accuracy for factors of whole numbers.
-    ValueError with fewer than two dimensions or factors, where sharing out has no meaning.
+
+    Parameters
+    ----------
+    latent
+        States, (n, D), of two dimensions or more.
+    factors
+        Known factors, (n, K), two or more.
+    seed
+        Of the trees, and of the split into training and held-out cells.
+
+    Returns
+    -------
+    dict
+        `disentanglement`, `completeness` and `informativeness`: the held-out R^2, at least 0; the
+        accuracy for factors of integers.
+
+    Raises
+    ------
+    ValueError
+        For fewer than two dimensions or factors.
     """
     latent, factors = _matched("latent", latent, "factors", factors)
     for name, width in {"latent": latent.shape[1], "factors": factors.shape[1]}.items():
@@ -75,10 +111,27 @@ def dci(latent: np.ndarray, factors: np.ndarray, *, seed: int = 0) -> dict[str, 
 
 
 def cca(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean canonical correlation of embeddings (n, D) and (n, E) of the same cells, 0 to 1.
+    """Mean canonical correlation of two embeddings of the same cells, 0 to 1.
 
-    Over as many pairs of directions as the smaller has; unchanged by invertible linear maps of
-    either. Dimensions that carry noise only count like any other: leave unused ones out.
+    Over as many pairs of directions as the smaller embedding has dimensions; invariant to
+    invertible linear maps of either. Dimensions of noise count like any other: leave unused ones
+    out.
+
+    Parameters
+    ----------
+    a, b
+        Embeddings, (n, D) and (n, E).
+
+    Raises
+    ------
+    ValueError
+        For an embedding that is the same in all cells.
+
+    Examples
+    --------
+    >>> z = np.random.default_rng(0).normal(size=(50, 2))
+    >>> round(cca(z, z @ np.array([[1.0, 2.0], [0.0, 3.0]])), 6)
+    1.0
     """
     a, b = _matched("first", a, "second", b)
     spans = [_span(x) for x in (a, b)]
@@ -116,12 +169,12 @@ def _is_levels(factors: np.ndarray) -> bool:
 def _matched(
     first: str, a: np.ndarray, second: str, b: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both as arrays of one row a cell; ValueError where they are not."""
+    """Both as arrays of one row per cell; ValueError where they are not."""
     a, b = np.asarray(a), np.asarray(b)
     if a.ndim != 2 or b.ndim != 2 or len(a) != len(b):
         raise ValueError(
             f"{first} and {second} must be (n, columns) of the same n cells: "
-            f"got {a.shape} and {b.shape}. Pass one row a cell."
+            f"got {a.shape} and {b.shape}. Pass one row per cell."
         )
     if len(a) < 4 or 0 in a.shape + b.shape:
         raise ValueError(
@@ -130,5 +183,5 @@ def _matched(
         )
     for name, x in {first: a, second: b}.items():
         if bad := np.count_nonzero(~np.isfinite(x).all(1)):
-            raise ValueError(f"{name} is not finite in {bad} cells. Look at the fit first.")
+            raise ValueError(f"{name} is not finite in {bad} cells. Check the fit first.")
     return a, b

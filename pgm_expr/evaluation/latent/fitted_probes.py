@@ -1,8 +1,8 @@
-"""Probes of states: each looks at training and test states once, then reads anything from them.
+"""Probes of states that are fitted once and predict any column of metadata.
 
-A probe of (z, other), states (N, D) of training and (M, D) of test cells, is a function: what is
-known of the training cells -> a guess for the test cells. Whatever depends on states alone (their
-scale, who is near whom) is done once, so that a hundred permutations cost little.
+A probe of (z, other), states (N, D) of training and (M, D) of test cells, is a function: values of
+the training cells -> predictions for the test cells. What depends on states alone (their scale,
+nearest neighbours) is computed once, so that a hundred permutations cost little.
 
     levels (N,) -> (M,)           linear, neighbours
     numbers (N, S) -> (M, S)      ridge, neighbours_mean
@@ -19,26 +19,26 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-NEAREST = 15  # training cells that are asked
+NEAREST = 15  # training cells
 Read = Callable[[np.ndarray], np.ndarray]
 Probe = Callable[[np.ndarray, np.ndarray], Read]
 
 
 def linear(z: np.ndarray, other: np.ndarray) -> Read:
     """Logistic regression on standardised states, each level of equal weight."""
-    fitted, asked = _standardised(z, other)
+    fitted, test = _standardised(z, other)
 
     def read(levels: np.ndarray) -> np.ndarray:
         classifier = LogisticRegression(max_iter=2000, class_weight="balanced")
-        return classifier.fit(fitted, levels).predict(asked)
+        return classifier.fit(fitted, levels).predict(test)
 
     return read
 
 
 def neighbours(z: np.ndarray, other: np.ndarray) -> Read:
-    """The level of the largest share of its training cells among the nearest ones.
+    """The level with the largest share of its training cells among the nearest ones.
 
-    States are taken as they lie: standardised, dimensions not in use would count in full.
+    States are not standardised: otherwise dimensions not in use would count in full.
     """
     near = _nearest(z, other)
 
@@ -52,14 +52,14 @@ def neighbours(z: np.ndarray, other: np.ndarray) -> Read:
 
 def ridge(z: np.ndarray, other: np.ndarray) -> Read:
     """Ridge regression on standardised states."""
-    fitted, asked = _standardised(z, other)
+    fitted, test = _standardised(z, other)
     return lambda numbers: (
-        Ridge().fit(fitted, numbers).predict(asked).reshape(-1, *numbers.shape[1:])
+        Ridge().fit(fitted, numbers).predict(test).reshape(-1, *numbers.shape[1:])
     )
 
 
 def neighbours_mean(z: np.ndarray, other: np.ndarray) -> Read:
-    """The mean over the nearest training cells, states taken as they lie."""
+    """The mean over the nearest training cells; states are not standardised."""
     near = _nearest(z, other)
     return lambda numbers: numbers[near].mean(1)
 
@@ -80,4 +80,4 @@ def _nearest(z: np.ndarray, other: np.ndarray) -> np.ndarray:
 def _check(*sides: np.ndarray) -> None:
     bad = sum(np.count_nonzero(~np.isfinite(z).all(1)) for z in sides)
     if bad:
-        raise ValueError(f"states are not finite in {bad} cells. Look at the fit first.")
+        raise ValueError(f"states are not finite in {bad} cells. Check the fit first.")

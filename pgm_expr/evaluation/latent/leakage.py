@@ -1,4 +1,4 @@
-"""Whether a latent state still tells something it should not: a probe against permutations."""
+"""Whether latent states predict levels, such as batches: a probe against permutations."""
 
 from __future__ import annotations
 
@@ -11,12 +11,24 @@ from .fitted_probes import Probe, Read, linear
 
 
 class Leakage(NamedTuple):
-    """Balanced accuracy of a probe, beside the same probe of permuted levels."""
+    """Balanced accuracy of a probe, beside the same probe of permuted levels.
 
-    accuracy: float  # mean over groups
-    chance: float  # mean over permutations
-    p: float  # share of permutations (and the data themselves) that reach the accuracy
-    groups: int  # that could be probed
+    Parameters
+    ----------
+    accuracy
+        Mean over groups.
+    chance
+        Mean over permutations.
+    p
+        Share of permutations, and the data, that reach the accuracy.
+    groups
+        Number of groups that could be probed.
+    """
+
+    accuracy: float
+    chance: float
+    p: float
+    groups: int
 
 
 def leakage(
@@ -32,18 +44,47 @@ def leakage(
     permutations: int = 200,
     seed: int = 0,
 ) -> Leakage:
-    """How well levels (batch, donor, condition) can be read from latent states (N, D).
+    """How well latent states predict levels (batch, donor, condition).
 
-    Within each group (cell type) a probe, see `readers`, is fitted on the training cells and
-    scored on the test cells; a group counts where two levels have at least `minimum` cells on both
-    sides. Levels are then permuted among the cells of a group and side: unlike 1 / levels, that
-    null knows about unequal numbers, and about groups that come from few levels.
+    Within each group (cell type) a probe is fitted on the training cells and scored on the test
+    cells; a group counts where two levels have enough cells on both sides. Levels are then
+    permuted among the cells of a group and side: unlike 1 / levels, that null accounts for unequal
+    numbers and for groups that come from few levels.
 
-    ValueError where no group can be probed.
+    Parameters
+    ----------
+    train, test
+        States of training and of test cells, (N, D) and (M, D).
+    train_levels, test_levels
+        Their levels, (N,) and (M,).
+    train_groups, test_groups
+        Their groups; one group by default.
+    probe
+        See `fitted_probes`.
+    minimum
+        Training cells, and test cells, that two levels of a group need.
+    permutations
+        Number of permutations.
+    seed
+        Of the permutations.
+
+    Raises
+    ------
+    ValueError
+        Where no group can be probed.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0)
+    >>> levels = np.tile([0, 1], 20)
+    >>> train, test = (noise.normal(size=(40, 2)) + 4.0 * levels[:, None] for _ in "ab")
+    >>> found = leakage(train, levels, test, levels, permutations=19)
+    >>> found.accuracy > 0.9, found.p
+    (True, 0.05)
     """
-    pairs = (train, train_levels, train_groups), (test, test_levels, test_groups)
-    sides = [(z, np.asarray(levels), _groups(groups, len(z))) for z, levels, groups in pairs]
-    cells = _comparable(*sides, minimum)
+    fit = train, np.asarray(train_levels), _groups(train_groups, len(train))
+    score = test, np.asarray(test_levels), _groups(test_groups, len(test))
+    cells = _comparable(fit, score, minimum)
     if not cells:
         raise ValueError(
             f"no group has two levels with {minimum} training and {minimum} test cells. Lower "
@@ -57,10 +98,11 @@ def leakage(
 
 
 def share_reaching(null: list[float] | np.ndarray, found: float) -> float:
-    """p of a permutation test: the share of permutations, and the data, that reach `found`."""
+    """p of a permutation test: share of permutations, and the data, that reach `found`."""
     return float((1 + np.sum(np.asarray(null) >= found - 1e-12)) / (1 + len(null)))
 
 
+Side = tuple[np.ndarray, np.ndarray, np.ndarray]  # states, levels, groups
 Cells = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # z, levels to fit; to score
 Probed = tuple[Read, np.ndarray, np.ndarray]  # levels to fit, to score
 
@@ -69,7 +111,7 @@ def _groups(groups: np.ndarray | None, cells: int) -> np.ndarray:
     return np.zeros(cells) if groups is None else np.asarray(groups)
 
 
-def _comparable(fit: tuple, score: tuple, minimum: int) -> list[Cells]:
+def _comparable(fit: Side, score: Side, minimum: int) -> list[Cells]:
     """The cells of each group whose levels can be compared."""
     found = []
     for group in np.unique(fit[2]):
@@ -93,5 +135,5 @@ def _permuted(probed: list[Probed], rng: np.random.Generator) -> list[Probed]:
 
 
 def _accuracy(probed: list[Probed]) -> float:
-    scores = [balanced_accuracy_score(asked, read(levels)) for read, levels, asked in probed]
+    scores = [balanced_accuracy_score(test, read(levels)) for read, levels, test in probed]
     return float(np.mean(scores))

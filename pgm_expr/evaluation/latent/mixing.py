@@ -1,12 +1,12 @@
-"""Are batches mixed among the nearest states? Figures of scib-metrics, each beside its chance.
+"""Mixing of batches among the nearest states: figures of scib-metrics, each beside chance.
 
     iLISI        effective number of batches among a cell's neighbours, scaled to 0 .. 1
     kBET         share of cells whose neighbours have the batches' overall proportions
     silhouette   1 - |silhouette of batches|, within labels
 
-Higher is better mixed for each; what mixed batches would score depends on their numbers, and for
-the first two on how batches are spread over labels: `chance` is the mean over permutations of
-batches within labels. Needs the package scib-metrics, which is no dependency of this one.
+Higher is better mixed for each. The score of perfectly mixed batches depends on their numbers, and
+for the first two on the distribution of batches over labels: `chance` is the mean over
+permutations of batches within labels. Requires the package scib-metrics, an optional dependency.
 
 Luecken et al., Nature Methods 2022, https://doi.org/10.1038/s41592-021-01336-8
 """
@@ -21,16 +21,26 @@ import numpy as np
 
 from .leakage import share_reaching
 
-NEIGHBOURS = 90  # of a cell, itself among them, as scib-metrics' own benchmark takes
+NEIGHBOURS = 90  # of a cell, itself among them, as in the benchmark of scib-metrics
 LEAST = 30  # cells
 
 
 class Mixed(NamedTuple):
-    """A figure of mixing, beside the same figure of batches permuted within labels."""
+    """A figure of mixing, beside the same figure of batches permuted within labels.
+
+    Parameters
+    ----------
+    score
+        Higher is better mixed.
+    chance
+        Mean over permutations.
+    p
+        Share of permutations, and the data, that are as badly mixed.
+    """
 
     score: float
-    chance: float  # mean over permutations
-    p: float  # share of permutations (and the data themselves) as badly mixed
+    chance: float
+    p: float
 
 
 def mixing(
@@ -41,10 +51,31 @@ def mixing(
     permutations: int = 50,
     seed: int = 0,
 ) -> dict[str, Mixed]:
-    """How well batches (N,) are mixed among states (N, D), within labels (N,) where given.
+    """How well batches are mixed among states, within labels where given.
 
-    ValueError where scib-metrics is not installed, for fewer than 30 cells, and where no label
-    has two batches.
+    Parameters
+    ----------
+    z
+        States, (N, D).
+    batches
+        (N,).
+    labels
+        (N,); one label by default.
+    permutations
+        Number of permutations.
+    seed
+        Of the permutations.
+
+    Returns
+    -------
+    dict
+        `iLISI`, `kBET` and `silhouette`.
+
+    Raises
+    ------
+    ValueError
+        Where scib-metrics is not installed, for fewer than 30 cells, where no label has two
+        batches, and where a figure is NaN.
     """
     scib = _scib_metrics()
     labels = np.zeros(len(z), int) if labels is None else np.asarray(labels)
@@ -63,7 +94,7 @@ def mixing(
 def _scib_metrics() -> ModuleType:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of what it imports, none of a user's doing
+            warnings.simplefilter("ignore")  # of what it imports
             import scib_metrics
     except ModuleNotFoundError as error:
         if error.name != "scib_metrics":
@@ -76,7 +107,7 @@ def _check(batches: np.ndarray, labels: np.ndarray) -> None:
     if len(batches) < LEAST:
         raise ValueError(f"mixing needs {LEAST} cells: got {len(batches)}. Hold out more.")
     if not any(len(np.unique(batches[labels == label])) > 1 for label in np.unique(labels)):
-        raise ValueError("no label has cells of two batches. Mixing within labels has no meaning.")
+        raise ValueError("no label has cells of two batches. Pass no labels, or more cells.")
 
 
 def _neighbours(scib: ModuleType, z: np.ndarray) -> object:
@@ -96,7 +127,7 @@ def _figures(
         "silhouette": scib.silhouette_batch(z, labels, batches),
     }
     if bad := [name for name, score in found.items() if not np.isfinite(score)]:
-        raise ValueError(f"{', '.join(bad)} of these states is no number. Look at the fit first.")
+        raise ValueError(f"{', '.join(bad)} of these states is NaN. Check the fit first.")
     return {name: float(score) for name, score in found.items()}
 
 

@@ -1,6 +1,6 @@
-"""How much of a label a linear classifier reads from cells' latents, and PCA to compare with.
+"""A linear probe of labels in latent states, and principal components to compare with.
 
-Whatever is fitted here (components, scaling, classifier) is fitted on training cells only.
+Components, scaling and classifier are fitted on training cells only.
 """
 
 from __future__ import annotations
@@ -17,16 +17,40 @@ from ..counts.statistics import Counts
 
 
 def pca(x_train: Counts, *others: Counts, size: int = 10, seed: int = 0) -> list[np.ndarray]:
-    """Principal components of log1p(1e4 x / total), fitted on `x_train`: the baseline of a probe.
+    """Principal components of log(1 + 1e4 x / total), the baseline of a probe.
 
-    Takes counts (n, G), dense or sparse, of the training cells and of any others; returns their
-    projections (n, size) in the same order. A cell without counts stays all zero before centring.
-    ValueError where `size` is not below the numbers of training cells and genes.
+    Parameters
+    ----------
+    x_train
+        Counts that the components are fitted to, (n, G), dense or sparse. A cell without counts
+        is zero before centring.
+    others
+        Counts of other cells.
+    size
+        Number of components.
+    seed
+        Of the solver's start.
+
+    Returns
+    -------
+    list
+        Projections (n, size) of the training cells, then of the others.
+
+    Raises
+    ------
+    ValueError
+        Where `size` is not below the numbers of training cells and genes.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).poisson(3.0, (20, 6))
+    >>> [part.shape for part in pca(x, x[:5], size=2)]
+    [(20, 2), (5, 2)]
     """
     if not 1 <= size < min(x_train.shape):
         raise ValueError(
             f"size must lie below the training cells and genes {x_train.shape}: got {size}. "
-            "Ask for fewer components."
+            "Take fewer components."
         )
     fitted = PCA(size, svd_solver="arpack", random_state=seed).fit(log_normalise(x_train))
     return [fitted.transform(log_normalise(x)) for x in (x_train, *others)]
@@ -39,16 +63,37 @@ def probe(
     test_labels: np.ndarray,
     minimum: int = 5,
 ) -> dict[str, float]:
-    """Fit logistic regression on standardised training latents (n, D), score it on test cells.
+    """Fit logistic regression on standardised training latents, and score it on test cells.
 
-    Labels are integer codes (n,), -1 = unlabelled; unlabelled cells are left out. Keys:
-    `accuracy`, and `majority_accuracy` of always answering the commonest training class, are
-    over all labelled test cells; `balanced_accuracy` (mean recall) and `macro_f1` are means over
-    the `classes` classes that have at least `minimum` of the `cells` labelled test cells, be
-    they in the training set or not. False positives from smaller classes still count in F1.
+    Parameters
+    ----------
+    train, test
+        Latents, (n, D).
+    train_labels, test_labels
+        Integer codes, (n,), -1 for unlabelled cells, which are left out.
+    minimum
+        Labelled test cells that a class needs to enter the means over classes.
 
-    ValueError where a score would mean nothing: non-finite latents, rows that don't match,
-    labels that are no integers, no labelled cells, one training class, no class large enough.
+    Returns
+    -------
+    dict
+        `accuracy` and `majority_accuracy` (of always predicting the commonest training class) are
+        over all labelled test cells. `balanced_accuracy` (mean recall) and `macro_f1` are means
+        over the `classes` classes that have at least `minimum` of the `cells` labelled test
+        cells, whether in the training set or not; false positives from smaller classes count in
+        F1.
+
+    Raises
+    ------
+    ValueError
+        For latents that are not finite, rows that do not match, labels that are no integers, no
+        labelled cell, one training class, and no class large enough.
+
+    Examples
+    --------
+    >>> z, labels = np.repeat([[-2.0], [2.0]], 10, axis=0), np.repeat([0, 1], 10)
+    >>> float(probe(z, labels, z, labels)["macro_f1"])
+    1.0
     """
     train, train_labels = _labelled("training", train, train_labels)
     test, test_labels = _labelled("test", test, test_labels)
@@ -87,7 +132,7 @@ def _labelled(
     if latents.ndim != 2 or labels.shape != latents.shape[:1]:
         raise ValueError(
             f"{which} latents (n, D) and labels (n,) must match: "
-            f"got {latents.shape} and {labels.shape}. Pass one row and one label a cell."
+            f"got {latents.shape} and {labels.shape}. Pass one row and one label per cell."
         )
     if labels.dtype.kind not in "iu":
         raise ValueError(
@@ -96,7 +141,7 @@ def _labelled(
     if not (labels != -1).any():
         raise ValueError(f"none of {len(labels)} {which} cells is labelled. Probe another label.")
     if bad := np.count_nonzero(~np.isfinite(latents).all(1)):
-        raise ValueError(f"{which} latents are not finite in {bad} cells. Look at the fit first.")
+        raise ValueError(f"{which} latents are not finite in {bad} cells. Check the fit first.")
     return latents[labels != -1], labels[labels != -1]
 
 

@@ -1,14 +1,14 @@
-r"""What states have to do with metadata, beside the same figures of permuted metadata.
+r"""Association of states with metadata, beside that of permuted metadata.
 
-    readability   R^2 = 1 - sum (y - guess)^2 / sum (y - m)^2 of a number y on test cells, guessed
-                  from their states by a probe; m is the mean over the training cells
-    explained     share of the total variance of states z that columns account for,
+    readability   R^2 = 1 - sum (y - prediction)^2 / sum (y - m)^2 of a number y on test cells,
+                  predicted from their states by a probe; m is the mean over the training cells
+    explained     share of the total variance of states z that columns explain,
                   |Q' (z - m)|^2 / |z - m|^2, Q an orthonormal basis of the columns (for levels:
                   between-group sum of squares over total); of columns beyond given ones, what
                   they add to those, against permuted residuals (Freedman and Lane)
 
-R^2 of held-out cells is below 0 where nothing can be read, and the share explained above 0 by
-(rank of the columns) / (N - 1): `chance`, the mean over permutations, is what to compare with.
+R^2 of held-out cells is below 0 where nothing can be predicted, and the share explained above 0 by
+(rank of the columns) / (N - 1): compare with `chance`, the mean over permutations.
 
 Freedman and Lane, J. Business and Economic Statistics 1983, https://doi.org/10.2307/1391660
 Hoffman and Schadt (variancePartition), BMC Bioinformatics 2016,
@@ -29,21 +29,45 @@ LEAST = 20  # cells
 
 
 class Readability(NamedTuple):
-    """Held-out R^2 of a number read from states, beside that of permuted numbers."""
+    """Held-out R^2 of a number predicted from states, beside that of permuted numbers.
 
-    r2: float  # of all groups together
-    chance: float  # mean over permutations
-    p: float  # share of permutations (and the data themselves) that reach it
-    groups: int  # that could be probed
+    Parameters
+    ----------
+    r2
+        Of all groups together.
+    chance
+        Mean over permutations.
+    p
+        Share of permutations, and the data, that reach it.
+    groups
+        Number of groups that could be probed.
+    """
+
+    r2: float
+    chance: float
+    p: float
+    groups: int
 
 
 class Explained(NamedTuple):
-    """Share of the variance of states that columns explain, beside that of permuted states."""
+    """Share of the variance of states that columns explain, beside that of permuted states.
+
+    Parameters
+    ----------
+    share
+        Of the total variance.
+    chance
+        Mean over permutations.
+    p
+        Share of permutations, and the data, that reach it.
+    cells
+        Number of cells without a missing value.
+    """
 
     share: float
-    chance: float  # mean over permutations
-    p: float  # share of permutations (and the data themselves) that reach it
-    cells: int  # of which everything is known
+    chance: float
+    p: float
+    cells: int
 
 
 def readability(
@@ -59,20 +83,47 @@ def readability(
     permutations: int = 200,
     seed: int = 0,
 ) -> Readability:
-    """How well a number (log library, age) can be read from latent states (N, D).
+    """How well latent states predict a number (log library, age).
 
-    As `leakage`, of numbers (N,), NaN where missing: a probe within each group that has `minimum`
-    cells of known numbers on both sides, numbers permuted among the cells of a group and side.
+    As `leakage`, with R^2: a probe within each group, numbers permuted among the cells of a group
+    and side.
 
-    ValueError where no group can be probed.
+    Parameters
+    ----------
+    train, test
+        States of training and of test cells, (N, D) and (M, D).
+    train_numbers, test_numbers
+        Their numbers, (N,) and (M,), NaN where missing.
+    train_groups, test_groups
+        Their groups; one group by default.
+    probe
+        See `fitted_probes`.
+    minimum
+        Training cells, and test cells, of known numbers that a group needs.
+    permutations
+        Number of permutations.
+    seed
+        Of the permutations.
+
+    Raises
+    ------
+    ValueError
+        Where no group can be probed.
+
+    Examples
+    --------
+    >>> z = np.random.default_rng(0).normal(size=(60, 2))
+    >>> found = readability(z[:30], z[:30, 0], z[30:], z[30:, 0], permutations=19)
+    >>> found.r2 > 0.9, found.p
+    (True, 0.05)
     """
     fit = _known_numbers(train, train_numbers, train_groups)
     score = _known_numbers(test, test_numbers, test_groups)
     rng, errors = np.random.default_rng(seed), []
     for group in np.unique(fit[2]):
-        (z, numbers), (other, asked) = (_within(side, group) for side in (fit, score))
-        if min(len(numbers), len(asked)) >= minimum and np.ptp(numbers) > 0:
-            errors.append(_errors(probe(z, other), numbers, asked, permutations, rng))
+        (z, numbers), (other, target) = (_within(side, group) for side in (fit, score))
+        if min(len(numbers), len(target)) >= minimum and np.ptp(numbers) > 0:
+            errors.append(_errors(probe(z, other), numbers, target, permutations, rng))
     if not errors:
         raise ValueError(
             f"no group has {minimum} training and {minimum} test cells whose numbers are known "
@@ -101,12 +152,16 @@ def _within(side: Side, group: object) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _errors(
-    read: Read, numbers: np.ndarray, asked: np.ndarray, permutations: int, rng: np.random.Generator
+    read: Read,
+    numbers: np.ndarray,
+    target: np.ndarray,
+    permutations: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
-    """Squared errors of the guess and of the mean, (2, 1 + permutations): as found, permuted."""
+    """Squared errors of probe and mean, (2, 1 + permutations): of the data, then permuted."""
     fit, real = (
         np.column_stack([each, *(rng.permutation(each) for _ in range(permutations))])
-        for each in (numbers, asked)
+        for each in (numbers, target)
     )
     return np.stack([((real - guess) ** 2).sum(0) for guess in (read(fit), numbers.mean())])
 
@@ -119,12 +174,33 @@ def explained(
     permutations: int = 200,
     seed: int = 0,
 ) -> Explained:
-    """Share of the variance of states (N, D) that columns explain together, beyond those given.
+    """Share of the variance of states that columns explain, beyond columns given.
 
-    A column is of integers (N,), levels of which -1 is missing, or of floats (N,) or (N, C), NaN
-    where missing; cells of which anything is missing are left out.
+    Parameters
+    ----------
+    z
+        States, (N, D).
+    columns
+        Integers (N,), levels with -1 for missing, or floats (N,) or (N, C), NaN where missing.
+        Cells with a missing value are left out.
+    given
+        Columns that the others are explained beyond.
+    permutations
+        Number of permutations.
+    seed
+        Of the permutations.
 
-    ValueError for fewer than 20 cells or two a column, and where columns or states don't vary.
+    Raises
+    ------
+    ValueError
+        For fewer than 20 cells or two per column, and where columns or states do not vary.
+
+    Examples
+    --------
+    >>> groups = np.repeat([0, 1], 20)
+    >>> z = np.random.default_rng(0).normal(size=(40, 2)) + 9.0 * groups[:, None]
+    >>> explained(z, [groups], permutations=19).share > 0.9
+    True
     """
     known = np.all([_known(column) for column in (*columns, *given)], axis=0)
     z = np.asarray(z, np.float64)[known]
@@ -157,12 +233,12 @@ def _design(column: np.ndarray) -> np.ndarray:
 
 
 def _beyond(base: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """What orthonormal columns do not account for."""
+    """Residuals of values after projection on orthonormal columns."""
     return values - base @ (base.T @ values)
 
 
 def _basis(columns: np.ndarray, precision: float = 1e-9) -> np.ndarray:
-    """Orthonormal columns of the same span, none where nothing is left."""
+    """Orthonormal columns of the same span."""
     left, sizes, _ = np.linalg.svd(columns, full_matrices=False)
     return left[:, sizes > precision * np.sqrt(len(columns))]
 
@@ -174,8 +250,8 @@ def _sum(basis: np.ndarray, values: np.ndarray) -> float:
 def _refuse_few(cells: int, least: int, columns: int) -> None:
     if cells < least:
         raise ValueError(
-            f"{cells} cells of which all is known are too few for {columns} columns. Look at "
-            f"{least} or more, or at fewer columns."
+            f"{cells} cells without a missing value are too few for {columns} columns. Pass "
+            f"{least} or more, or fewer columns."
         )
 
 
@@ -183,4 +259,4 @@ def _refuse_constant(cells: int, states_vary: bool, columns_vary: bool) -> None:
     if not columns_vary:
         raise ValueError(f"the columns are the same in all {cells} cells. Leave them out.")
     if not states_vary:
-        raise ValueError(f"states do not vary over {cells} cells. Look at the fit first.")
+        raise ValueError(f"states do not vary over {cells} cells. Check the fit first.")

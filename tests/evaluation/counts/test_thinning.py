@@ -40,7 +40,7 @@ def test_the_same_halves_each_time():
 
 def test_a_cell_too_thin_to_be_halved_is_said():
     thin = {"x": torch.tensor([[1.0, 0.0]]), "library": torch.ones(1, 1)}
-    with pytest.raises(ValueError, match="1 cells without any count in one half"):
+    with pytest.raises(ValueError, match="1 cells have no count in one half"):
         next(halves([thin]))
 
 

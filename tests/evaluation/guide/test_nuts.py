@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pgm_expr.evaluation.guide import nuts
-from pgm_expr.evaluation.guide.refine import DiscreteLatent
+from pgm_expr.evaluation.guide.sites import DiscreteLatent
 from pgm_expr.guides import VAEGuide
 from pgm_expr.models import VAE
 from pgm_expr.parts import MixtureOfNormals

@@ -68,5 +68,5 @@ def test_neighbours_see_a_ring_that_no_plane_parts(rare):
 def test_states_that_are_not_finite_are_refused(states, probe):
     z, other = states
     z[3, 1] = np.nan
-    with pytest.raises(ValueError, match="^states are not finite in 1 cells. Look at the fit"):
+    with pytest.raises(ValueError, match="^states are not finite in 1 cells. Check the fit"):
         probe(z, other)

@@ -154,8 +154,12 @@ class TestExplained:
     def test_what_would_mean_nothing_is_refused(self, told):
         z, levels, numbers = told
         cases = [
-            (z[:19], levels[:19], "^1[0-9] cells of which all is known are too few for 1 columns"),
-            (z, np.full(500, np.nan), "^0 cells of which all is known are too few"),
+            (
+                z[:19],
+                levels[:19],
+                "^1[0-9] cells without a missing value are too few for 1 columns",
+            ),
+            (z, np.full(500, np.nan), "^0 cells without a missing value are too few"),
             (z, np.arange(500), "^500 cells .* too few for 500 columns. Look at 1000 or more"),
             (z, np.zeros(500, int), "^the columns are the same in all 500 cells"),
             (np.ones((500, 2)), numbers, "^states do not vary over 500 cells"),
