@@ -1,15 +1,16 @@
 """Are predicted counts of held-out cells of pbmc3k calibrated, in every bin within every type?
 
-Test cells are thinned into two halves: the state is inferred from one, the other is predicted, at
-its own library. Randomised PITs by expression bin (20 genes or more) within each type of at least
-50 test cells: 93 to 97% of them in [.025, .975], each tail 1.5 to 3.5%. Log score and CRPS beside
-a negative binomial per gene and one per gene and type (which is told the type), paired over cells.
+The counts of each test cell are thinned into two halves: the state is inferred from one half, and
+the other half is predicted given its library. Randomised PITs are grouped in bins of expression
+(20 genes or more) within each type of at least 50 test cells. A bin is calibrated where 93 to 97%
+of its PITs are in [0.025, 0.975] and each tail has 1.5 to 3.5%. Log score and CRPS are compared
+with a negative binomial per gene, and one per gene and type (given the type), paired over cells.
 
     PGM_EXPR_DATA=folder python benchmarks/calibration.py [--ways plain refined ...] [--seed 0]
 
-Ways: `plain`; `refined`, each cell's own posterior given its half; `half`, a fit to thinned
-training cells, whose guide has seen that depth; `slept`, a guide trained further on cells that its
-story draws (`Run.sleep`); `mog`, `nb-cell`, parts of the story; and pairs.
+Ways: `plain`; `refined`, the posterior of each cell refined given its half; `half`, a fit to
+thinned training cells, so that the guide is trained at that depth; `slept`, a guide recalibrated
+on simulated cells (`Run.sleep`); `mog`, `nb-cell`, parts of the story; and combinations.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ import torch
 from few_labels import cells
 
 import pgm_expr
-from pgm_expr import evaluation
+from pgm_expr import evaluation, predict
 from pgm_expr.data import sweep
 from pgm_expr.distributions import NegativeBinomial
-from pgm_expr.evaluation import pit, thinning
-from pgm_expr.evaluation.refine import refined_guide
+from pgm_expr.evaluation.counts import pit, thinning
+from pgm_expr.evaluation.guide.refine import refined_guide
 
 WAYS = {  # options of the fit, by way
     "plain": {},
@@ -53,39 +54,39 @@ def thinned(adata, seed=0):
     return half
 
 
-def of_baseline(baseline, told):
+def of_baseline(baseline, by_type):
     """Predictions of a negative binomial per gene, or per gene and type, `log_share` by type."""
 
-    def predict(seen, asked):
-        rows = baseline.log_share[asked["type"] if told else [-1] * len(asked["x"])]
-        log_mean = asked["library"].log() + rows
+    def predicted(seen, other):
+        rows = baseline.log_share[other["type"] if by_type else [-1] * len(other["x"])]
+        log_mean = other["library"].log() + rows
         return NegativeBinomial(log_mean, baseline.log_dispersion).to_event(1)
 
-    return predict
+    return predicted
 
 
 def of_story(run, refine):
-    """Predictions by the guide, or by each cell's own posterior, found once a minibatch."""
-    own = {}
+    """Predictions by the guide, or by refined posteriors, found once per minibatch."""
+    kept = {}
 
-    def predict(seen, asked):
+    def predicted(seen, other):
         guide = run.guide
         if refine:
-            if id(seen) not in own:
-                own.clear()
+            if id(seen) not in kept:
+                kept.clear()
                 with torch.enable_grad(), refined_guide(run.model, guide, seen) as found:
-                    own[id(seen)] = found
-            guide = own[id(seen)]
-        return evaluation.predict(run.model, guide, seen, asked)
+                    kept[id(seen)] = found
+            guide = kept[id(seen)]
+        return predict.predict(run.model, guide, seen, other)
 
-    return predict
+    return predicted
 
 
 def scored(name, ours, other):
     for score, sign in (("log_score", 1), ("crps", -1)):
         gap = sign * (getattr(ours, score) - getattr(other, score)).double()
         error = evaluation.standard_error(gap)
-        print(f"    {score} better than {name}: {gap.mean():+.2f} ± {error:.2f}", flush=True)
+        print(f"    {score}, improvement over {name}: {gap.mean():+.2f} ± {error:.2f}", flush=True)
 
 
 def main():
@@ -103,18 +104,18 @@ def main():
             run.sleep()
         whole = run.query(adata)
         split, label = run.table.split, torch.as_tensor(whole.columns["label"])
-        told = [
+        batches = [
             {**batch, "type": label[batch["index"]]}
-            for batch in evaluation.withheld(sweep(whole, split.test, 64))
+            for batch in predict.withheld(sweep(whole, split.test, 64))
         ]
-        pairs = list(thinning.halves(told))
+        pairs = list(thinning.halves(batches))
         ours = pit.predictions(of_story(run, way.endswith("refined")), pairs, draws=args.draws)
-        x = torch.cat([asked["x"] for _, asked in pairs]).numpy()
+        x = torch.cat([other["x"] for _, other in pairs]).numpy()
         types = np.array(run.encoding.labels)[label[split.test]]
         rows = pit.by_bin(ours.pit.numpy(), x, types)
         kept = pit.passes(rows)
         shares = ", ".join(f"{k} {v:.4f}" for k, v in pit.shares(ours.pit.numpy()).items())
-        print(f"{way}: {kept.sum()} of {len(rows)} bins hold; over all: {shares}")
+        print(f"{way}: {kept.sum()} of {len(rows)} bins are calibrated; all PITs: {shares}")
         print(rows[~kept].round(4).to_string(index=False), flush=True)
         train = torch.from_numpy(whole.counts[split.development].toarray())
         y = label[split.development]

@@ -1,10 +1,10 @@
-"""Does a condition leave the state, does the type stay, and are draws per condition real?
+"""Are states independent of the batch, is the type kept, and are draws per condition realistic?
 
-For each data set and split seed, stories fitted with the same split and settings:
+For each data set and split seed, stories are fitted with the same split and settings:
 
-    batch probe    balanced accuracy of reading the batch within each type, beside the same probe
-                   of batches permuted within the type, and p: from draws z ~ q(z | x), and from
-                   posterior means; for `vae`, which is not told the batch, and for the others
+    batch probe    balanced accuracy of a probe of the batch within each type, beside the same
+                   probe of batches permuted within the type, and p: from draws z ~ q(z | x), and
+                   from posterior means; for `vae`, which ignores the batch, and for the others
     type probe     macro-F1 of the type from z, minus that of `vae`
     ELBO, IWAE     of test cells, nats per cell
     draws          per condition: median |log ratio| of mean and variance and mean absolute error
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 import pgm_expr
-from pgm_expr import evaluation
+from pgm_expr import evaluation, predict
 from pgm_expr.data import sweep
 from pgm_expr.inference import latent_use
 
@@ -41,7 +41,7 @@ FIGURES = ("mean_log_ratio", "variance_log_ratio", "zero_rate_mae")
 
 def batches(run, part):
     cells = run.table.cells.to(run.device)
-    return evaluation.withheld(sweep(cells, getattr(run.table.split, part), 512))
+    return predict.withheld(sweep(cells, getattr(run.table.split, part), 512))
 
 
 def states(run, part):
@@ -53,7 +53,7 @@ def columns(run, part, name):
 
 
 def drawn(run, part):
-    return evaluation.draw_states(run.model, run.guide, batches(run, part), 1)[0].cpu().numpy()
+    return predict.draw_states(run.model, run.guide, batches(run, part), 1)[0].cpu().numpy()
 
 
 def probes(run):
@@ -62,10 +62,10 @@ def probes(run):
     y, y_test = (columns(run, part, "label") for part in ("development", "test"))
     leaks = []
     for source in (drawn, states):
-        z, asked = source(run, "development"), source(run, "test")
-        found = evaluation.leakage(z, b, asked, b_test, train_groups=y, test_groups=y_test)
+        z, held_out = source(run, "development"), source(run, "test")
+        found = evaluation.leakage(z, b, held_out, b_test, train_groups=y, test_groups=y_test)
         leaks.append(f"{found.accuracy:.3f} (chance {found.chance:.3f}, p {found.p:.3f})")
-    return leaks, evaluation.probe(z, y, asked, y_test)["macro_f1"]
+    return leaks, evaluation.probe(z, y, held_out, y_test)["macro_f1"]
 
 
 def draw_figures(run, source):
@@ -74,9 +74,9 @@ def draw_figures(run, source):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         if source == "prior":
-            drawn = evaluation.draw_prior(run.model, batches(run, "test"))
+            drawn = predict.draw_prior(run.model, batches(run, "test"))
         else:
-            drawn = evaluation.draw_posterior(run.model, run.guide, batches(run, "test"))
+            drawn = predict.draw_posterior(run.model, run.guide, batches(run, "test"))
     drawn, gaps = drawn.cpu().numpy(), []
     test, known = columns(run, "test", "batch"), columns(run, "development", "batch")
     for level in np.unique(test):

@@ -1,6 +1,6 @@
 """Peak memory and wall time of `run.criticize` on 100,000 simulated cells x 2,000 genes.
 
-A short fit, saved; then a process of its own loads the run and the data and criticises it.
+A short fit is saved; then a separate process loads the run and the data and criticises it.
 
     python benchmarks/criticism_memory.py [--cells 100000] [--genes 2000] [--folder runs/memory]
 """
@@ -18,8 +18,8 @@ import pgm_expr
 from pgm_expr.simulate import simulate
 
 
-def fitted(folder, cells, genes):
-    """A file of cells, and a run of two epochs on it."""
+def fit(folder, cells, genes):
+    """Write a file of cells, and a run of two epochs on it."""
     data = folder / "cells.h5ad"
     if not data.exists():
         truth = simulate(cells, genes, seed=0, types=8, batches=2, median_library=2000.0)
@@ -36,12 +36,12 @@ def fitted(folder, cells, genes):
     )
 
 
-def criticized(folder):
-    """Figures of this process, which does nothing else."""
+def criticize(folder):
+    """Print memory and time of this process, which does nothing else."""
     started = time.monotonic()
-    told = pgm_expr.load(folder / "run").criticize()
+    checks = pgm_expr.load(folder / "run").criticize()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{told['cells']} cells judged, not measured: {told['not_measured']}")
+    print(f"{checks['cells']} held-out cells, not measured: {checks['not_measured']}")
     print(f"peak memory {peak:.2f} GiB, wall time {time.monotonic() - started:.0f} s", flush=True)
 
 
@@ -50,14 +50,14 @@ def main():
     parser.add_argument("--cells", type=int, default=100_000)
     parser.add_argument("--genes", type=int, default=2000)
     parser.add_argument("--folder", type=Path, default=Path("runs/memory"))
-    parser.add_argument("--only", action="store_true", help="Criticise the run that is there.")
+    parser.add_argument("--only", action="store_true", help="Criticise the run in the folder.")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.only:
-        return criticized(args.folder)
-    fitted(args.folder, args.cells, args.genes)
-    own = [sys.executable, "-W", "ignore", __file__, "--only", "--folder", args.folder]
-    return subprocess.run(own, check=True)
+        return criticize(args.folder)
+    fit(args.folder, args.cells, args.genes)
+    line = [sys.executable, "-W", "ignore", __file__, "--only", "--folder", args.folder]
+    return subprocess.run(line, check=True)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""How the training defaults were chosen: by validation cells alone, one change at a time.
+"""Selection of the training defaults on validation cells alone, one change at a time.
 
     PGM_EXPR_DATA=folder .venv/bin/python benchmarks/defaults.py
 
 Each line changes one setting of the defaults and prints the mean IWAE-200 of the validation cells,
-in nats per cell, over splits of the embedded data set and, where it is at hand, seeds of pbmc3k.
-Test cells are not touched. `--only batch_size` tries the lines that change one setting.
+in nats per cell, over splits of pbmc68k_reduced and, where PGM_EXPR_DATA is set, seeds of pbmc3k.
+Test cells are not used. `--only batch_size` runs the lines that change one setting.
 """
 
 from __future__ import annotations

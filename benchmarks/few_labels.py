@@ -1,15 +1,15 @@
 """Few labels on pbmc3k: the story `label` beside logistic regression on principal components.
 
-For each split seed, 10 labelled training cells a class (or a share of the training cells), the
-same for both sides; macro-F1 on all test cells, the difference paired over seeds with the 95%
-interval of Student's t; the expected calibration error minus what it would be on average were
-the probabilities right (`evaluation.excess_calibration_error`). PCA: 30 components of
+For each split seed, 10 training cells per class are labelled (or a share of the training cells),
+the same for both methods. Figures: macro-F1 on all test cells, its difference paired over seeds
+with a 95% interval of Student's t, and the expected calibration error minus its expectation if the
+probabilities were correct (`evaluation.excess_calibration_error`). PCA: 30 components of
 log(1 + 1e4 x / total), standardised, fitted on the training cells.
 
     PGM_EXPR_DATA=folder python benchmarks/few_labels.py [--seeds 0 1 2 3 4] [--cases few flipped]
 
-Cases: `few` (10 a class), `flipped` (and 20% of them wrong; the story is told so by `noise=0.2`),
-`1`, `5`, `10`, `100` (percent of the training cells, at least one a class).
+Cases: `few` (10 per class), `flipped` (20% of them wrong, and `noise=0.2` for the story), `1`,
+`5`, `10`, `100` (percent of the training cells, at least one per class).
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from sklearn.preprocessing import StandardScaler
 
 import pgm_expr
 from pgm_expr import evaluation
-from pgm_expr.api import prepare
-from pgm_expr.data import Columns, load_dataset
+from pgm_expr.data import load_dataset
+from pgm_expr.runs.table import prepare
 
 CASES = ("few", "flipped", "1", "5", "10", "100")
 
 
 def cells():
-    """pbmc3k in the 2,000 genes that vary most over the training cells of split 0."""
+    """pbmc3k in the 2,000 most variable genes of the training cells of split 0."""
     adata = load_dataset("pbmc3k")
     adata = adata[(adata.obs["cell_type"] != "unassigned").to_numpy()].copy()
-    table = prepare(adata, Columns(), min_cells=3, n_top_genes=2000)
+    table = prepare(adata, min_cells=3, n_top_genes=2000)
     return adata[:, table.cells.genes].copy()
 
 
@@ -50,7 +50,7 @@ def labelled(case, seed, train, types):
 
 
 def recorded(case, seed, types, known):
-    """The labels as they are recorded: a fifth of those of `flipped` are another's."""
+    """The recorded labels; in `flipped` a fifth of them are wrong."""
     levels, labels = np.array(sorted(set(types))), types.copy()
     if case == "flipped":
         rng = np.random.default_rng(5000 + seed)
@@ -66,13 +66,13 @@ def compare(adata, case, seed, story):
     test, train = order[: int(0.2 * n)], np.sort(order[int(0.2 * n) :])
     known = labelled(case, seed, train, types)
     labels = recorded(case, seed, types, known)
-    adata.obs["told"] = None
-    adata.obs.iloc[known, adata.obs.columns.get_loc("told")] = labels[known]
+    adata.obs["recorded"] = None
+    adata.obs.iloc[known, adata.obs.columns.get_loc("recorded")] = labels[known]
     options = {"noise": 0.2} if case == "flipped" and story == "label" else {}
     run = pgm_expr.fit(
         adata,
         story,
-        labels_key="told",
+        labels_key="recorded",
         split_seed=seed,
         progress=False,
         **options,
@@ -107,7 +107,7 @@ def main():
         half = stats.t.ppf(0.975, len(gap) - 1) * gap.std(ddof=1) / len(gap) ** 0.5
         excess = np.mean([row["excess"] for row in rows])
         print(
-            f"{args.story} {case}: macro-F1 minus PCA's {gap.mean():+.3f} "
+            f"{args.story} {case}: macro-F1 minus that of PCA {gap.mean():+.3f} "
             f"[{gap.mean() - half:+.3f}, {gap.mean() + half:+.3f}] over {len(gap)} seeds, "
             f"excess calibration error {excess:.3f}",
             flush=True,

@@ -1,18 +1,18 @@
-"""Which latent of the hierarchical story holds what: five cell lines measured by two protocols.
+"""What each latent of the hierarchical story represents: five cell lines, two protocols.
 
     PGM_EXPR_DATA=folder python benchmarks/hierarchical.py [--genes list.txt] [--seeds 0 1 2]
 
-Labels are withheld from all cells that are embedded. Each seed is one of split and of fit; by
-latent, on test cells:
+Labels are withheld from all embedded cells. A seed sets the split and the fit. Figures by latent,
+on test cells:
 
-    KL         nats a cell
+    KL         nats per cell
     type       macro-F1 of a logistic probe of the cell line
     batch      balanced accuracy of the same probe of the protocol
     within     the same within each line that both protocols measured, beside the probe of
                protocols permuted within the line, and p
 
-each from posterior means, then from one draw of the posterior: a shift far below a latent's own
-width is read from means, while the latent itself tells nothing.
+each from posterior means, then from one draw of the posterior. A shift much smaller than the
+posterior sd is detected from means, although draws of the latent carry no information on it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import pyro.poutine as poutine
 import torch
 
 import pgm_expr
-from pgm_expr import evaluation
+from pgm_expr import evaluation, predict
 from pgm_expr.data import load_dataset, sweep
 from pgm_expr.inference import call, latent_use
 
-PARTS = "development", "test"  # to fit a probe on, and to score it on
+PARTS = "development", "test"  # where probes are fitted, and where they are scored
 KEYS = dict(labels_key="cell_line", batch_key="protocol")
 
 
@@ -44,7 +44,7 @@ def data(genes):
 def batches(run, part):
     """The cells of a part of the split, labels withheld."""
     cells = run.table.cells.to(run.device)
-    return list(evaluation.withheld(sweep(cells, getattr(run.table.split, part), 512)))
+    return list(predict.withheld(sweep(cells, getattr(run.table.split, part), 512)))
 
 
 @torch.no_grad()
@@ -62,10 +62,10 @@ def columns(run, name):
     return column[split.development], column[split.test]
 
 
-def probes(run, known, asked):
+def probes(run, known, held_out):
     """Probes of type and batch, and the leakage of the batch within types."""
     (y, y_test), (b, b_test) = columns(run, "label"), columns(run, "batch")
-    z, z_test = known.cpu().numpy(), asked.cpu().numpy()
+    z, z_test = known.cpu().numpy(), held_out.cpu().numpy()
     within = evaluation.leakage(z, b, z_test, b_test, train_groups=y, test_groups=y_test)
     return {
         "type": evaluation.probe(z, y, z_test, y_test)["macro_f1"],
@@ -78,11 +78,11 @@ def probes(run, known, asked):
 
 def figures(run):
     """KL and probes by latent, of posterior means and of draws."""
-    known, asked = (latent_use(run.bound(), batches(run, part)) for part in PARTS)
-    drawn, drawn_test = (draw(run, part, asked.locs) for part in PARTS)
-    for site in asked.locs:
-        kl = {"KL": asked.kls[site].sum().item()}
-        yield site, "means", kl | probes(run, known.locs[site], asked.locs[site])
+    known, held_out = (latent_use(run.bound(), batches(run, part)) for part in PARTS)
+    drawn, drawn_test = (draw(run, part, held_out.locs) for part in PARTS)
+    for site in held_out.locs:
+        kl = {"KL": held_out.kls[site].sum().item()}
+        yield site, "means", kl | probes(run, known.locs[site], held_out.locs[site])
         yield site, "draws", kl | probes(run, drawn[site], drawn_test[site])
 
 

@@ -1,14 +1,15 @@
-"""Counts of held-out cells told only their metadata and library: the hybrid beside its baselines.
+"""Counts of held-out cells predicted from metadata and library: the hybrid and its baselines.
 
-    .venv/bin/python benchmarks/hybrid.py                            the embedded data set
-    PGM_EXPR_DATA=folder .venv/bin/python benchmarks/hybrid.py       Kang's stimulated cells too
+    .venv/bin/python benchmarks/hybrid.py                            pbmc68k_reduced
+    PGM_EXPR_DATA=folder .venv/bin/python benchmarks/hybrid.py       and kang_ifnb_2k
 
-Rivals, all of counts given the library: a negative binomial a condition (a combination of
-metadata); predictor + Gaussian on log values, by the mass of each count's interval, with one
-variance a gene; and the same with one a gene and condition. CRPS and the log score of genes each
-by itself are summed over genes, the energy score is of log(1 + counts), and the joint log score
-weighs 500 draws of the guide. Differences are paired over cells, with standard errors; a negative
-CRPS or energy difference and a positive log score difference speak for the hybrid.
+Baselines, all of counts given the library: a negative binomial per condition (a combination of
+metadata); predictor + Gaussian on log values, by the mass of the interval of each count, with one
+variance per gene; and the same with one per gene and condition. CRPS and the marginal log score
+are summed over genes, the energy score is of log(1 + counts), and the joint log score uses 500
+importance-weighted draws of the guide. Differences are paired over cells, with standard errors.
+The hybrid is better where CRPS and energy differences are negative and log score differences are
+positive.
 """
 
 from __future__ import annotations
@@ -21,12 +22,11 @@ import numpy as np
 import torch
 
 from pgm_expr import evaluation
-from pgm_expr.api import prepare
-from pgm_expr.data import Columns
 from pgm_expr.distributions import RoundedGaussian
-from pgm_expr.evaluation.baselines import fit_baseline
-from pgm_expr.evaluation.pit import by_bin, passes, predictions
+from pgm_expr.evaluation.bounds.baselines import fit_baseline
+from pgm_expr.evaluation.counts.pit import by_bin, passes, predictions
 from pgm_expr.inference import seeded
+from pgm_expr.runs.table import prepare
 from pgm_expr.tasks import GENERATORS
 from pgm_expr.tasks.hybrid import fit_counts, fit_values
 
@@ -37,12 +37,12 @@ SIZE = 1e4
 def table(name, split, genes):
     """Cells of the fit and held out: counts, one-hot metadata and codes of their combinations."""
     keys, rule = SETS[name]
-    columns = Columns(labels_key=keys[0], categorical_covariate_keys=tuple(keys))
+    columns = dict(labels_key=keys[0], categorical_covariate_keys=tuple(keys))
     found = prepare(name, columns, split_seed=split, min_cells=3, n_top_genes=genes, **rule)
     encoded = found.cells.rows(np.arange(len(found.cells)))
     one_hot = encoded["condition"]
     levels, code = one_hot.unique(dim=0, return_inverse=True)
-    if len(keys) > 1:  # what a condition does depends on the type
+    if len(keys) > 1:  # the effect of a condition depends on the type
         one_hot = torch.nn.functional.one_hot(code).float()
     sides = []
     for at in (found.split.development, found.split.test):
@@ -83,7 +83,7 @@ def energy_of_counts(predict, batch, draws=100):
 
 
 def values_too(fit, values, held, normal):
-    """The hybrid of log values beside predictor + Gaussian, both as they are."""
+    """The hybrid of log values and predictor + Gaussian, on log values."""
     hybrid = fit_values(fit["c"], values)
     real = _log_values(held["x"])
     scores = [energy(real, each.sample(held["c"], 100)) for each in (hybrid, normal)]
@@ -96,7 +96,7 @@ def _log_values(x):
 
 
 def judged(predict, batch, draws):
-    found = predictions(lambda _, asked: predict(asked), [(batch, batch)], draws=draws)
+    found = predictions(lambda _, other: predict(other), [(batch, batch)], draws=draws)
     scores = {
         "crps": found.crps,
         "log score": found.log_score,
@@ -112,7 +112,7 @@ def versus(ours, theirs):
 
 def calibration(pit, batch):
     x, code = batch["x"].numpy(), batch["code"].numpy()
-    large = np.bincount(code).max() >= 50  # else no condition is large enough to be judged
+    large = np.bincount(code).max() >= 50  # else no condition has enough cells to be judged
     rows = by_bin(pit, x, code if large else None)
     good, inside = passes(rows), rows["inside"]
     return (
@@ -145,13 +145,13 @@ def compare(name, split, args):
     values_too(fit, values, held, normal)
     baseline = fit_baseline(fit["x"], fit["code"], levels)
     batch = {"x": held["x"], "library": library, "condition": held["c"], "code": held["code"]}
-    rivals = {
+    baselines = {
         "NB by condition": lambda b: baseline.predict(b["library"], b["code"]),
         "predictor + Gaussian": gaussian(normal, fit, 0),
         "predictor + Gaussian by condition": gaussian(normal, fit, levels),
     }
     scores = {}
-    for rival, predict in rivals.items():
+    for rival, predict in baselines.items():
         scores[rival], pit = judged(predict, batch, args.draws)
         means = ", ".join(f"{k} {v.mean():.3f}" for k, v in scores[rival].items())
         print(f"  {rival}: {means}; {calibration(pit, batch)}", flush=True)
@@ -160,16 +160,16 @@ def compare(name, split, args):
         started = time.perf_counter()
         hybrid = fit_counts(fit["c"], fit["x"], generator=generator and GENERATORS[generator])
         seconds = time.perf_counter() - started
-        asked = batch | {"offset": hybrid.offset(held["c"])}
-        ours, pit = judged(hybrid.counts, asked, args.draws)
+        given = batch | {"offset": hybrid.offset(held["c"])}
+        ours, pit = judged(hybrid.counts, given, args.draws)
         means = ", ".join(f"{k} {v.mean():.3f}" for k, v in ours.items())
-        print(f"  hybrid, z of {generator or 'the prior'} ({seconds:.0f} s): {means}; "
-              f"{calibration(pit, asked)}", flush=True)  # fmt: skip
+        print(f"  hybrid, z from {generator or 'the prior'} ({seconds:.0f} s): {means}; "
+              f"{calibration(pit, given)}", flush=True)  # fmt: skip
         for rival, theirs in scores.items():
             gaps = ", ".join(f"{k} {versus(ours[k], theirs[k])}" for k in ours)
             print(f"    minus {rival}: {gaps}")
         if generator in (None, "flow", "cnf"):
-            gap = versus(hybrid.log_score(asked), joint)
+            gap = versus(hybrid.log_score(given), joint)
             print(f"    joint log score minus NB by condition: {gap}", flush=True)
 
 

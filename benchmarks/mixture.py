@@ -1,11 +1,11 @@
-"""Regimes found by the mixture story, and its held-out counts beside one vae of equal size.
+"""Regimes found by the mixture story, and its held-out bound against a vae of equal size.
 
     .venv/bin/python benchmarks/mixture.py --seeds 0 1 2 3 4
 
-1,500 cells of three regimes and 200 genes: on one base expression, each has effects and three
-loadings of its own. A line for each seed: adjusted Rand index of argmax q(y | x) and, to compare,
-of k-means and of a mixture of Gaussians on ten principal components; then IWAE-100 in nats per
-test cell of both stories, and their paired difference with its standard error over cells.
+1,500 simulated cells of three regimes and 200 genes. Regimes share the base expression and differ
+in effects and in three loadings. One line per seed: adjusted Rand index of argmax q(y | x), of
+k-means and of a mixture of Gaussians on ten principal components; then IWAE at K = 100 of both
+stories in nats per test cell, and their paired difference with its standard error over cells.
 """
 
 import argparse
@@ -27,8 +27,8 @@ REGIMES, CELLS, GENES, DRAWS = 3, 500, 200, 100
 def regimes(seed):
     """The cells and the regime of each."""
     base = simulate(1, GENES, seed=100 * seed + REGIMES).base
-    own = dict(types=1, latent=3, dispersion=(2.0, 0.0), scales=Scales(type=0.5, latent=0.9))
-    truths = (simulate(CELLS, GENES, seed=100 * seed + k, **own) for k in range(REGIMES))
+    settings = dict(types=1, latent=3, dispersion=(2.0, 0.0), scales=Scales(type=0.5, latent=0.9))
+    truths = (simulate(CELLS, GENES, seed=100 * seed + k, **settings) for k in range(REGIMES))
     x = [replace(t, base=base).draw(100 * seed + k) for k, t in enumerate(truths)]
     return AnnData(np.concatenate(x).astype(np.float32)), np.repeat(range(REGIMES), CELLS)
 
@@ -38,7 +38,7 @@ def size(run):
 
 
 def equally_wide(run):
-    """The hidden units that give a vae at least the parameters of a mixture."""
+    """The hidden units for which a vae has at least as many parameters as the mixture."""
     latent = run.notes["options"]["latent"]
     one = 2 * GENES + 1 + 3 * latent  # weights of a unit of decoder and encoder, and its bias
     return -(-(size(run) - 2 * GENES - 2 * latent) // (one + 1))

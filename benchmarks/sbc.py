@@ -1,18 +1,18 @@
 """Is the amortised guide of every story calibrated? Simulation-based calibration, story by story.
 
 Each story is fitted with its defaults to simulated cells that have types, two batches, two
-conditions, perturbations and a time. Then states and counts are drawn from it, for cells with the
-libraries and metadata of held-out ones, and the guide is asked for the states again:
+conditions, perturbations and a time. States and counts are then simulated from the fitted story,
+for cells with the libraries and metadata of held-out ones, and the guide infers the states:
 
     pooled   max over central intervals of |coverage - nominal|, all latent dimensions together
-    one      the same of the worst dimension
-    inside   coverage of the central 50%: below .5 posteriors are too narrow, above too wide
-    flagged  quantities whose ranks are uneven (a right guide has one in 5% of runs)
+    one      the same for the worst dimension
+    inside   coverage of the central 50%: below 0.5 posteriors are too narrow, above too wide
+    flagged  quantities whose ranks are not uniform (a correct guide has one in 5% of runs)
 
     python benchmarks/sbc.py [--stories vae cvae ...] [--cells 10000] [--epochs 60] [--sleep 4000]
 
-With `--sleep` every guide is then trained further on cells that its story draws (`Run.sleep`) and
-measured again; `bound` is the ELBO of held-out cells, nats per cell, minus that before.
+With `--sleep` every guide is then recalibrated on simulated cells (`Run.sleep`) and measured
+again; `bound` is the change of the ELBO of held-out cells, in nats per cell.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import warnings
 import numpy as np
 
 import pgm_expr
-from pgm_expr import evaluation, inference, zoo
+from pgm_expr import inference, predict, zoo
 from pgm_expr.data import sweep
-from pgm_expr.evaluation import sbc
+from pgm_expr.evaluation.guide import sbc
 from pgm_expr.simulate import simulate
 
 GENES = 100
-TOLD = {
+ARGUMENTS = {
     "cvae": dict(batch_key="batch", categorical_covariate_keys=["condition"]),
     "conditional_prior": dict(batch_key="batch", categorical_covariate_keys=["condition"]),
     "label": dict(labels_key="type"),
@@ -39,14 +39,15 @@ TOLD = {
         labels_key="type", batch_key="batch", categorical_covariate_keys=["condition"]
     ),
     "shift": dict(perturbation_key="perturbation", control="control"),
+    "offset": dict(categorical_covariate_keys=["condition"]),
 }
 
 
-def told(story, genes):
-    """What a story is told of the cells; sets of ten genes in a row for the ladder."""
+def arguments(story, genes):
+    """Arguments of `fit` for a story; sets of ten consecutive genes for the ladder."""
     if story == "ladder":
         return dict(gene_sets={f"set{i}": list(genes[i : i + 10]) for i in range(0, GENES, 10)})
-    return TOLD.get(story, {})
+    return ARGUMENTS.get(story, {})
 
 
 def main():
@@ -63,7 +64,7 @@ def main():
     adata = truth.to_anndata()
     for story in args.stories:
         run = pgm_expr.fit(
-            adata, story, epochs=args.epochs, progress=False, **told(story, adata.var_names)
+            adata, story, epochs=args.epochs, progress=False, **arguments(story, adata.var_names)
         )
         before = measure(story, run)
         if args.sleep:
@@ -72,9 +73,9 @@ def main():
 
 
 def measure(name, run, before=None):
-    """Print calibration on drawn cells; returns the bound of held-out cells."""
+    """Print calibration on simulated cells; returns the bound of held-out cells."""
     test = run.table.split.test[:2000]
-    batches = [*evaluation.withheld(sweep(run.table.cells, test, 200))]
+    batches = [*predict.withheld(sweep(run.table.cells, test, 200))]
     found = sbc.sbc(run.model, run.guide, batches)
     half = np.mean([each[4] for each in found.coverage.values()])
     sites = {}

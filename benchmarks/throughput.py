@@ -1,12 +1,12 @@
-"""Training throughput of the vae story beside scvi-tools' SCVI of the same architecture.
+"""Training throughput of the vae story and of SCVI (scvi-tools) with the same architecture.
 
     make bench && .venv/bin/python benchmarks/throughput.py
 
 Both train on the same simulated cells (20,000 x 2,000, about 10% non-zero) with one hidden layer
-of 128, 10 latents, an NB likelihood, batches of 128, the package's own loader, and no validation.
-The two sides take turns; only whole epochs after the first of each turn are timed, so start-up
-and compilation stay apart. The last line is the ratio of cells per second: median (min .. max)
-over the turns.
+of 128, 10 latents, an NB likelihood, batches of 128, the loader of each package, and no
+validation. The two sides take turns. Only whole epochs after the first of each turn are timed,
+which excludes start-up and compilation. The last line is the ratio of cells per second: median
+(min .. max) over the turns.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ BATCH = 128
 
 
 class Ours:
-    """Epochs of the vae story through our engine."""
+    """Epochs of the vae story with our engine."""
 
     name = "pgm_expr vae"
 
@@ -47,7 +47,7 @@ class Ours:
 
 
 class Peer:
-    """Epochs of SCVI through its own trainer."""
+    """Epochs of SCVI with the trainer of scvi-tools."""
 
     name = "scvi-tools SCVI"
 

@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/variants.py --out runs/variants
 
-pbmc3k comes from the folder that PGM_EXPR_DATA names; without it, the embedded set alone.
-Repeated, it goes on where it was. Prints the ranking as text and as markdown.
+pbmc3k is read from the folder that PGM_EXPR_DATA names; without it, pbmc68k_reduced alone is used.
+An interrupted benchmark resumes. Prints the ranking as text and as Markdown.
 """
 
 import argparse
@@ -25,7 +25,7 @@ HEAD = "objective | likelihood | prior | IWAE | diff | KL | probe | s".split(" |
 
 
 def data_sets():
-    """(name, data, settings) of what is at hand; IWAE at K and 4 K draws."""
+    """(name, data, settings) of each available data set; IWAE at K and 4 K draws."""
     yield "pbmc68k_reduced", "pbmc68k_reduced", {"labels_key": "bulk_labels", "draws": 500}
     if os.environ.get("PGM_EXPR_DATA"):
         adata = load_dataset("pbmc3k")
@@ -35,7 +35,7 @@ def data_sets():
 
 
 def markdown(rows):
-    """The fitted rows as a markdown table."""
+    """The fitted rows as a Markdown table."""
     yield "| " + " | ".join(HEAD) + " |"
     yield "|---|---|---|" + "---:|" * (len(HEAD) - 3)
     for row in rows:

@@ -1,11 +1,12 @@
-"""Does a story that is told the batch keep it out of the states, and know what it does to genes?
+"""Does conditioning on the batch remove it from the states, and recover its effect on genes?
 
 python examples/batch_correction.py [--smoke]
 
-Simulated cells of three types in two batches, fitted with `vae`, which is not told the batch, and
-with `cvae`, which is. A probe reads the batch from the states of held-out cells, type by type, and
-should find no more than `chance`; one that reads the type should lose nothing. `cvae` also says
-what the same cells express in the other batch: its log fold changes beside the planted ones.
+Fits `vae`, which ignores the batch, and `cvae`, which is conditioned on it, to simulated cells of
+three types in two batches. Probes of held-out states predict the batch within types, where
+`chance` is best, and the type, which should remain predictable. `cvae` also predicts the
+expression of the same cells in the other batch (a counterfactual): the last line correlates its
+log fold changes with the simulated ones.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ STORIES = ["vae", "cvae"]
 
 
 def states(run: pgm_expr.Run, truth: Truth) -> tuple[float, float, float]:
-    """How well the batch (with its chance) and the type can be read from held-out states."""
+    """Accuracy of probes of the batch, its chance level, and accuracy for the type."""
     z, split = run.embed(truth.to_anndata()), run.table.split
     fit, new = split.development, split.test
     types = dict(train_groups=truth.type[fit], test_groups=truth.type[new])
@@ -35,14 +36,14 @@ def states(run: pgm_expr.Run, truth: Truth) -> tuple[float, float, float]:
 
 
 def fold_changes(run: pgm_expr.Run, truth: Truth) -> float:
-    """Correlation over genes of log fold changes between batches, the model's and planted ones."""
+    """Correlation over genes of predicted and simulated log fold changes between batches."""
     there, here = (
         run.normalized_expression(truth.to_anndata(), condition={"batch": batch}, draws=5).mean(0)
         for batch in ("batch1", "batch0")
     )
     seen = truth.x.mean(0) > 0.3
-    planted = truth.log_fold_change({"batch": 1}, {"batch": 0})
-    return float(np.corrcoef(np.log(there / here)[seen], planted[seen])[0, 1])
+    simulated = truth.log_fold_change({"batch": 1}, {"batch": 0})
+    return float(np.corrcoef(np.log(there / here)[seen], simulated[seen])[0, 1])
 
 
 def main() -> None:
@@ -54,15 +55,16 @@ def main() -> None:
         cells, genes, seed=0, types=3, batches=2, median_library=2000.0, scales=Scales(batch=0.7)
     )
     quick = dict(epochs=3) if smoke else {}
-    print("story     batch  chance    type   (probes of held-out states)")
+    print("story     batch  chance    type   (accuracy of probes of held-out states)")
     for story in STORIES:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the collapse of a smoke run
+            warnings.simplefilter("ignore", UserWarning)  # posterior collapse in a smoke run
             run = pgm_expr.fit(
                 truth.to_anndata(), story, batch_key="batch", seed=0, progress=False, **quick
             )
         print(f"{story:8}" + "".join(f"{figure:7.3f} " for figure in states(run, truth)))
-    print(f"cvae, cells set to the other batch: r = {fold_changes(run, truth):.2f} with the truth")
+    r = fold_changes(run, truth)
+    print(f"cvae, log fold changes between batches: r = {r:.2f} with the simulated ones")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""What does a mean of expression hide, that the whole distribution tells?
+"""What does the predicted distribution of counts show that the mean does not?
 
 python examples/beyond_point_estimates.py [--smoke]
 
-The story `vae` is fitted to 700 real cells, and a flow learns its posteriors by type. 2,000 cells
-of two types are drawn; of a few genes that differ between them the table tells the mean, what the
-mean hides (how many cells lack the gene, the highest 1%, peaks), and how many cells of each type a
-Wilcoxon test needs to see the difference with power .8. Below, an observed cell is placed in what
-was predicted of its type: near 0 or 1 its count is unusual.
+Fits the story `vae` to 700 real cells and a flow to its posteriors by type, then generates 2,000
+cells of each of two types. For the genes that differ most, the table lists the mean in each type
+and, for the first type, the share of cells without a count, the 99% quantile and the number of
+modes; then the cells per type that a Wilcoxon test needs for a power of 0.8. The last line gives
+the percentile of an observed cell in the predicted distribution of its type: near 0 or 1, its
+count is unusual.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def main() -> None:
     smoke = parser.parse_args().smoke
     n, quick = (1000, dict(epochs=2)) if smoke else (2000, {})
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the collapse of a smoke run
+        warnings.simplefilter("ignore", UserWarning)  # posterior collapse in a smoke run
         run = pgm_expr.fit("pbmc68k_reduced", labels_key=KEY, seed=0, progress=False, **quick)
     run.learn("flow", steps=20 if smoke else None)
     one, other = (
@@ -44,10 +45,10 @@ def main() -> None:
         {
             "mean": x.mean(0),
             f"in {OTHER}": y.mean(0),
-            "lack it": 1 - tail_probability(x, 0).value,
-            "top 1%": quantile(x, 0.99),
-            "peaks": modes(x),
-            "cells needed": cells_needed(x, y),
+            "share of zeros": 1 - tail_probability(x, 0).value,
+            "99% quantile": quantile(x, 0.99),
+            "modes": modes(x),
+            "cells per type": cells_needed(x, y),
         },
         index=pd.Index(genes, name=ONE),
     )
@@ -56,7 +57,7 @@ def main() -> None:
     cell = adata.obs_names[adata.obs[KEY] == ONE][0]
     place = percentile_of(adata[cell, genes].X.toarray().ravel(), x)
     words = ", ".join(f"{g} {p:.2f}" for g, p in zip(genes, place.value, strict=True))
-    print(f"\n{cell}, its place among predicted {ONE}: {words}")
+    print(f"\n{cell}, percentile among predicted {ONE}: {words}")
 
 
 if __name__ == "__main__":

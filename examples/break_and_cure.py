@@ -1,9 +1,9 @@
-"""What does a VAE look like when its latent space collapses, and what brings it back?
+"""How does posterior collapse show, and which settings of training prevent it?
 
 python examples/break_and_cure.py [--smoke]
 
-Breaks the story `vae` on purpose with beta = 30, so that the gate fires, then cures it in three
-ways. Every line is judged by the same unmodified bound on the same held-out cells.
+Fits the story `vae` with beta = 30, which collapses its posterior, and in three ways that avoid
+the collapse. All fits are judged by the same bound, with beta = 1, on the same held-out cells.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FITS = {
 
 
 def judged(settings: dict) -> dict:
-    """The held-out figures of one fit; the gate warns twice, and is read from the figures."""
+    """The held-out figures of one fit; they include the warning of collapse as text."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         run = pgm_expr.fit("pbmc68k_reduced", progress=False, **settings)
@@ -38,7 +38,7 @@ def main() -> None:
         figures = judged(settings | quick)
         numbers = (figures[key] for key in ("kl", "active_units", "heldout_elbo", "heldout_iwae"))
         print("{:36} {:6.2f} {:6d} {:9.2f} {:9.2f}".format(name, *numbers))
-        print(f"  {figures['collapse'] or 'the latent space is in use'}")
+        print(f"  {figures['collapse'] or 'the latent dimensions are in use'}")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
 python examples/compare_elbos.py [--smoke]
 
-Trains the story `vae` on 700 real cells with each objective, and judges all of them alike: by the
-ELBO and the importance-weighted bound of held-out cells. An objective with many particles tightens
-the bound in training and gives up some of the guide: compare its two columns.
+Trains the story `vae` on 700 real cells with each objective. All fits are judged by the ELBO and
+the importance-weighted bound (IWAE) of held-out cells. With many particles the training bound is
+tighter, but the guide approximates the posterior less well: compare the two columns.
 """
 
 from __future__ import annotations

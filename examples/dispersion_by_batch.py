@@ -1,10 +1,10 @@
-"""Does one dispersion a gene do, where one of two batches is noisier than the other?
+"""Is one dispersion per gene enough when one of two batches is noisier than the other?
 
 python examples/dispersion_by_batch.py [--smoke]
 
-A story of your own in ten lines: the zoo's `vae` with `batch` in its signature, so that the
-likelihood can hold a dispersion for each gene and batch. Fitted to simulated cells whose second
-batch has dispersions smaller by a factor of 4, and compared with the zoo's on held-out cells.
+A user-defined story in ten lines: `vae` with `batch` in its signature, so that the likelihood has
+one dispersion per gene and batch. Both are fitted to simulated cells whose second batch has
+dispersions smaller by a factor of 4, and compared on held-out cells.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ STORIES = {"vae": "vae", "by batch": pgm_expr.Story(model=VAEByBatch, guide=VAEG
 
 
 def noisier_second_batch(cells: int, genes: int):
-    """Simulated cells, those of batch 1 drawn with a quarter of the dispersion."""
+    """Simulated cells; those of batch 1 have a quarter of the dispersion."""
     truth = simulate(cells, genes, seed=0, batches=2, median_library=3000.0)
     noisy = replace(truth, log_dispersion=truth.log_dispersion - np.log(4)).draw(1)
     return replace(truth, x=np.where(truth.batch[:, None] == 1, noisy, truth.x)).to_anndata()
@@ -57,7 +57,7 @@ def main() -> None:
     runs, figures = {}, {}
     for name, story in STORIES.items():
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the collapse of a smoke run
+            warnings.simplefilter("ignore", UserWarning)  # posterior collapse in a smoke run
             runs[name] = pgm_expr.fit(
                 adata, story, batch_key="batch", seed=0, progress=False, **quick
             )
@@ -65,7 +65,7 @@ def main() -> None:
         print(f"{name:10} held-out log p(x | library) {figures[name]['heldout_iwae']:9.2f}")
     first, second = runs["by batch"].model.likelihood.log_dispersion.detach().cpu().numpy()
     ratio = np.exp(np.median(first - second))
-    print(f"batch 0 is less noisy by a factor of {ratio:.2f} in the median gene; the truth is 4")
+    print(f"dispersion of batch 0 over batch 1: {ratio:.2f} in the median gene; the truth is 4")
 
 
 if __name__ == "__main__":

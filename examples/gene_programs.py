@@ -1,11 +1,11 @@
-"""Which pathways move together, and does a fit find the programs that were planted?
+"""Which pathways are co-regulated, and does a fit recover the simulated programs?
 
 python examples/gene_programs.py [--smoke]
 
-Plants gene sets in simulated counts: five pathways follow each of three programs, and further
-genes are in no set. Fits the story `ladder` (gene, pathway, program) with those gene sets and
-prints the programs it uses with the pathways that follow them most. Programs have no sign, and
-any rotation of them says the same: the last lines hold for all of them.
+Simulates counts with gene sets: five pathways depend on each of three programs, and some genes are
+in no set. Fits the story `ladder` (gene, pathway, program) with these gene sets, and prints each
+program with the pathways that correlate with it most. Programs are identified up to sign and
+rotation; the figures of the last lines do not depend on either.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pgm_expr.simulate import Scales, simulate
 PROGRAMS = ["immune", "growth", "stress"]
 PATHWAYS = 5  # of each program
 SIZE = 8  # genes of a pathway
-SHARE = 0.7  # of a pathway's variance that its program explains
+SHARE = 0.7  # of the variance of a pathway that its program explains
 
 
-def plant(cells: int, others: int):
+def simulated(cells: int, others: int):
     """Cells as AnnData, the genes of each pathway, and activities of all pathways (N, S)."""
     rng = np.random.default_rng(0)
     names = [f"{program} {k + 1}" for program in PROGRAMS for k in range(PATHWAYS)]
@@ -46,10 +46,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", action="store_true", help="a few epochs, figures mean nothing")
     smoke = parser.parse_args().smoke
-    adata, sets, activity = plant(*((200, 20) if smoke else (1200, 60)))
+    adata, sets, activity = simulated(*((200, 20) if smoke else (1200, 60)))
     quick = dict(epochs=3) if smoke else {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the collapse of a smoke run
+        warnings.simplefilter("ignore", UserWarning)  # posterior collapse in a smoke run
         run = pgm_expr.fit(adata, "ladder", gene_sets=sets, progress=False, **quick)
 
     names = np.array(list(sets))
@@ -62,15 +62,14 @@ def main() -> None:
 
     group = np.arange(len(names)) // PATHWAYS
     same = np.equal.outer(group, group)
-    together = programs.T @ programs  # what programs let pathways share, in any rotation
+    together = programs.T @ programs  # correlations of pathways through programs
     within = together[same & ~np.eye(len(names), dtype=bool)].mean()
-    print(f"pathways of one program    correlate by {within:+.2f}: planted are +{SHARE:.2f}")
-    print(
-        f"pathways of two programs   correlate by {together[~same].mean():+.2f}: planted are +0.00"
-    )
+    across = together[~same].mean()
+    print(f"pathways of one program    mean correlation {within:+.2f}, simulated +{SHARE:.2f}")
+    print(f"pathways of two programs   mean correlation {across:+.2f}, simulated +0.00")
     found = run.embed(adata)[:, len(programs) :]  # (N, S), the unannotated pathways last
     r = [np.corrcoef(found[:, s], activity[:, s])[0, 1] for s in range(len(names))]
-    print(f"activities found against planted ones   median r {np.median(r):.2f}")
+    print(f"inferred and simulated activities   median r {np.median(r):.2f}")
 
 
 if __name__ == "__main__":

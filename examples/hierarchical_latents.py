@@ -1,11 +1,11 @@
-"""Which latent of a cell holds its type, which its condition, and which its batch?
+"""Which latent variable represents the cell type, which the condition, and which the batch?
 
 python examples/hierarchical_latents.py [--smoke]
 
 Fits the story `hierarchical` to simulated cells of four types in two conditions and two batches,
-and probes each of its three latents for all three; the labels are withheld from what is embedded.
-Figures are balanced accuracies of a logistic regression on posterior means of held-out cells:
-chance is .25 for the type and .50 for condition and batch.
+and probes each of its three latents for all three. Labels are withheld from the embedding. Figures
+are balanced accuracies of a logistic regression on posterior means of held-out cells; chance is
+0.25 for the type and 0.50 for condition and batch.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FACTORS = ("type", "condition", "batch")
 
 
 def score(z, levels, split):
-    """How well held-out cells' levels are read from their latents, 1 at best."""
+    """Balanced accuracy of a probe on held-out cells."""
     fitted = LogisticRegression(max_iter=2000).fit(z[split.development], levels[split.development])
     return balanced_accuracy_score(levels[split.test], fitted.predict(z[split.test]))
 
@@ -38,7 +38,7 @@ def main() -> None:
     truth = simulate(cells, genes, seed=0, batches=2, conditions=2, latent=2)
     adata = truth.to_anndata()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the collapse of a smoke run
+        warnings.simplefilter("ignore", UserWarning)  # posterior collapse in a smoke run
         run = pgm_expr.fit(adata, "hierarchical", seed=0, progress=False, **KEYS, **quick)
     run.embed(adata)
     print(f"{'latent':12}", *(f"{name:>10}" for name in FACTORS))

@@ -1,12 +1,12 @@
-"""Can cells of a rare type be generated, and does a classifier gain from them?
+"""Do generated cells of a rare type improve a classifier of cell types?
 
 python examples/rare_type.py [--smoke]
 
-Simulated cells of three types, one of them rare. The story `cvae` is told the type as a covariate
-(a story that is not told draws cells of a rare type towards its neighbours), and a flow learns its
-posteriors by type; then it draws cells of the rare one. A logistic classifier of types, trained on
-the cells of the fit and judged on held-out ones, is given the same number of cells of the rare
-type more: drawn ones, or copies of those there are (which is the rival to beat).
+Simulated cells of three types, one of them rare. The story `cvae` is conditioned on the type as a
+covariate (otherwise states of a rare type shrink towards those of its neighbours), a flow is
+trained on its posteriors by type, and generates cells of the rare type. A logistic classifier of
+types is trained on the cells of the fit alone, with copies of the rare cells (the baseline), and
+with as many generated ones, and is judged on held-out cells.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from sklearn.metrics import f1_score, recall_score
 import pgm_expr
 from pgm_expr.simulate import simulate
 
-RARE, SHARE, MORE = "type2", 0.02, 300  # kept of the rare type, and cells more of it
+RARE, SHARE, MORE = "type2", 0.02, 300  # share of rare cells that is kept, cells to add
 
 
 def cells(n: int) -> tuple[AnnData, AnnData]:
-    """Types of equal sizes, but of the rare one a few; and as many held-out cells."""
+    """Cells with a few of the rare type, and held-out cells with types of equal size."""
     adata = simulate(2 * n, 200, seed=0, types=3, median_library=150.0).to_anndata()
     known, test = adata[:n], adata[n:].copy()
     rare = np.flatnonzero(known.obs["type"] == RARE)
@@ -39,13 +39,13 @@ def log_normalised(x: np.ndarray) -> np.ndarray:
     return np.log1p(1e4 * x / x.sum(1, keepdims=True))
 
 
-def judged(x: np.ndarray, y: np.ndarray, test: AnnData) -> dict[str, float]:
-    """Figures of a classifier on held-out cells."""
+def scores(x: np.ndarray, y: np.ndarray, test: AnnData) -> dict[str, float]:
+    """Recall of the rare type and macro-F1 of a classifier on held-out cells."""
     guess = LogisticRegression(max_iter=2000).fit(log_normalised(x), y)
     found = guess.predict(log_normalised(test.X.toarray()))
     truth = test.obs["type"].astype(str)
     recall = recall_score(truth, found, labels=[RARE], average="macro")
-    return {"recall of the rare": recall, "macro-F1": f1_score(truth, found, average="macro")}
+    return {"recall of the rare type": recall, "macro-F1": f1_score(truth, found, average="macro")}
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
     smoke = parser.parse_args().smoke
     (adata, test), quick = cells(600 if smoke else 4000), dict(epochs=2) if smoke else {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # the collapse of a smoke run
+        warnings.simplefilter("ignore", UserWarning)  # posterior collapse in a smoke run
         run = pgm_expr.fit(
             adata,
             "cvae",
@@ -71,11 +71,11 @@ def main() -> None:
     copies = x[np.random.default_rng(0).choice(rare, MORE)]
     labels = np.concatenate([y, np.repeat(RARE, MORE)])
     rows = {
-        "as they are": judged(x, y, test),
-        "with copies": judged(np.vstack([x, copies]), labels, test),
-        "with drawn cells": judged(np.vstack([x, drawn]), labels, test),
+        "original cells": scores(x, y, test),
+        "with copies": scores(np.vstack([x, copies]), labels, test),
+        "with generated cells": scores(np.vstack([x, drawn]), labels, test),
     }
-    print(f"{len(rare)} of {len(y)} cells are of the rare type; {MORE} more")
+    print(f"{len(rare)} of {len(y)} cells are of the rare type; {MORE} are added")
     print(pd.DataFrame(rows).T.round(3).to_string())
 
 

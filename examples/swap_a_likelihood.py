@@ -1,9 +1,9 @@
-"""Which likelihood do these counts ask for, and do they hold more zeros than an NB expects?
+"""Which likelihood fits these counts best, and do they have more zeros than an NB predicts?
 
 python examples/swap_a_likelihood.py [--smoke]
 
-Fits the story `vae` with four likelihoods to 700 real cells and ranks them on held-out cells. Ends
-with the verdict on zero inflation: ZINB against NB on those cells, and the zeros NB draws itself.
+Fits the story `vae` with four likelihoods to 700 real cells and ranks them on held-out cells. The
+last line is the verdict on zero inflation: ZINB against NB, and observed against predicted zeros.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Does a richer prior of the cells' states pay on cells that no fit has seen?
+"""Does a more flexible prior of the latent states improve the held-out likelihood?
 
 python examples/swap_a_prior.py [--smoke]
 
-Fits the story `vae` with four priors to 700 real cells and ranks them by log p(x | library) of the
-held-out ones, in nats per cell. `diff` is to the best prior, paired over cells, `dse` its standard
-error; `tie` says that the two cannot be told apart.
+Fits the story `vae` with four priors to 700 real cells and ranks them by log p(x | library) of
+held-out cells, in nats per cell. `diff` is the difference to the best prior, paired over cells,
+and `dse` its standard error; `tie` marks differences within the uncertainty.
 """
 
 from __future__ import annotations

@@ -2,8 +2,7 @@
 
 from importlib.metadata import version
 
-from .api import Comparison, Run, compare, fit, load
-from .zoo import Story
+from .api import Comparison, Run, Story, compare, fit, load
 
 __all__ = ["Comparison", "Run", "Story", "compare", "fit", "load"]
 __version__ = version("pgm-expr")

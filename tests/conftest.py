@@ -36,6 +36,12 @@ def one_thread():
         yield
 
 
+@pytest.fixture(autouse=True)
+def empty_store():
+    """Pyro keeps parameters by name: those of the test before would be this one's."""
+    pyro.clear_param_store()
+
+
 @pytest.fixture
 def float64():
     torch.set_default_dtype(torch.float64)
@@ -299,7 +305,7 @@ class Fitted:
     def __call__(self, name):
         """A run that is the test's own: read from its folder, with the data of the fit at hand."""
         run = pgm_expr.load(self.folder(name))
-        run.reread()
+        run.training_table()
         return run
 
 

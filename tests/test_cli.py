@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 
-from pgm_expr import cli, simulate
+from pgm_expr import simulate
+from pgm_expr.cli import main as cli
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")  # 25 epochs are few
 
@@ -228,7 +229,8 @@ def test_fit_and_compare_take_perturbations_target_and_gene_sets(folder, run, tm
     notes = json.loads((tmp_path / "run" / "story.json").read_text())
     assert code == 0 and notes["gene_sets"] == {"one": ["gene0", "gene1", "gene2"]}, err
     assert notes["dims"] == {"genes": 40, "perturbations": 2}
-    assert notes["encoding"]["perturbations"] == ["type1", "type2"] and notes["encoding"]["target"]
+    fields = {field["kind"]: field for field in notes["encoding"]["fields"]}
+    assert fields["perturbation"]["levels"] == ["type1", "type2"] and fields["target"]["sd"] > 0
     line = f"compare {timed} --out {tmp_path}/c --seeds 1 --epochs 1 --draws 2 {told}"
     assert run(*line.split())[0] == 0
     code, _, err = run(*line.replace("--control type0", "").split())

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import pgm_expr
-from pgm_expr import cli
+from pgm_expr.cli import main as cli
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")  # a few epochs
 
@@ -181,6 +181,7 @@ TOLD = {
     "shift": "--perturbation-key perturbation --control control",
     "hierarchical": "--labels-key type --batch-key plate",
     "ladder": "--gene-sets sets.gmt",
+    "offset": "--categorical type",
 }
 
 

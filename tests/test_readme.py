@@ -4,11 +4,14 @@ import re
 import subprocess
 from pathlib import Path
 
+import pyro
 import pytest
+import torch
 from typer.main import get_command
 
 import pgm_expr
-from pgm_expr import Run, cli, models, zoo
+from pgm_expr import Run, models, zoo
+from pgm_expr.cli import main as cli
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -17,6 +20,23 @@ COMMANDS = get_command(cli.app).commands
 
 def test_the_story_is_the_file():
     assert Path(models.vae.__file__).read_text().strip() in README
+
+
+def loss_of_the_example(steps):
+    """The last loss of the example in plain Pyro, run for so many steps."""
+    (code,) = [each for each in re.findall(r"```python\n(.*?)```", README, re.S) if "SVI(" in each]
+    assert "range(200)" in code
+    pyro.clear_param_store()
+    torch.manual_seed(0)
+    names = {}
+    exec(code.replace("range(200)", f"range({steps})"), names)
+    pyro.clear_param_store()
+    return names["loss"]
+
+
+def test_the_example_in_plain_pyro_trains():
+    first, later = loss_of_the_example(1), loss_of_the_example(40)
+    assert later < first - 20  # nats per cell
 
 
 def test_every_command_is_one():
@@ -37,6 +57,12 @@ def test_every_option_is_one():
     for command, line in shown:
         assert set(re.findall(r" (--[a-z][a-z-]*)", line)) <= options(command), line
     assert any("--" in line for _, line in shown)
+
+
+def test_every_story_is_in_the_table():
+    rows = re.search(r"\| story \| question \| model \|\n(.*?)\n\n", README, re.S)[1].splitlines()
+    named = [name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert named == [*zoo.STORIES]
 
 
 def test_every_method_is_one():

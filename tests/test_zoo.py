@@ -25,6 +25,7 @@ from pgm_expr.inference import (
     Renyi,
     Trace,
     call,
+    check_story,
     load_tensors,
     save_tensors,
     sleep,
@@ -37,6 +38,7 @@ ROWS = {
     "mixture": SMALL,
     "latent_library": SMALL,
     "bayesian_vae": SMALL,
+    "offset": SMALL,
     "cvae": SMALL,
     "conditional_prior": SMALL,
     "hierarchical": dict(latent_type=3, latent_state=3, latent_technical=3, hidden=8),
@@ -61,6 +63,7 @@ IMPOSSIBLE = {  # with why, tested below
     ("ladder", "vamp"): "borrows the guide",
     ("cvae", "vamp"): "encodes more than counts",
     ("shift", "vamp"): "encodes more than counts",
+    ("offset", "vamp"): "encodes more than counts",
     ("mixture", "vamp"): "has no encode",
     **{
         ("latent_library", part): "library inferred"
@@ -165,7 +168,7 @@ def test_every_part_has_its_turn():
 @ALL
 def test_model_and_guide_match(name, parts):
     (model, guide), objective = built(name, **parts)
-    objective.check(minibatch())
+    check_story(objective, minibatch())
     signatures = [list(inspect.signature(half.forward).parameters) for half in (model, guide)]
     assert signatures[0] == signatures[1]
     assert not {id(p) for p in model.parameters()} & {id(p) for p in guide.parameters()}

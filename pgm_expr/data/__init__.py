@@ -1,10 +1,7 @@
 """AnnData in, minibatches out: the only layer that knows AnnData."""
 
-from pgm_expr.data.batches import Batch, Cells, content_hash, epoch, sweep
-from pgm_expr.data.changes import change
+from pgm_expr.data.batches import Cells, Minibatch, content_hash, epoch, sweep
 from pgm_expr.data.counts import (
-    Description,
-    describe,
     gene_names,
     kind_of,
     take_counts,
@@ -12,21 +9,43 @@ from pgm_expr.data.counts import (
     take_values,
 )
 from pgm_expr.data.datasets import dataset_names, load_dataset
-from pgm_expr.data.encode import Columns, Encoding, labelled
+from pgm_expr.data.describe import Description, describe
+from pgm_expr.data.fields import (
+    ARGUMENTS,
+    FIELDS,
+    Batch,
+    CategoricalCovariate,
+    ContinuousCovariate,
+    Donor,
+    Encoding,
+    Field,
+    Label,
+    Perturbation,
+    Target,
+    learn_fields,
+)
 from pgm_expr.data.gene_sets import membership, read_gmt
 from pgm_expr.data.genes import align, choose_genes, detected
 from pgm_expr.data.read import read
 from pgm_expr.data.split import Split, grouped_split, random_split
 
 __all__ = [
+    "ARGUMENTS",
+    "FIELDS",
     "Batch",
+    "CategoricalCovariate",
     "Cells",
-    "Columns",
+    "ContinuousCovariate",
     "Description",
+    "Donor",
     "Encoding",
+    "Field",
+    "Label",
+    "Minibatch",
+    "Perturbation",
     "Split",
+    "Target",
     "align",
-    "change",
     "choose_genes",
     "content_hash",
     "dataset_names",
@@ -36,7 +55,7 @@ __all__ = [
     "gene_names",
     "grouped_split",
     "kind_of",
-    "labelled",
+    "learn_fields",
     "load_dataset",
     "membership",
     "random_split",

@@ -1,19 +1,16 @@
-"""Raw counts out of an AnnData, checked at the door; and a page that says what an AnnData holds.
+"""Raw counts or log values out of an AnnData, checked here and nowhere after.
 
-What is wrong is named by cell, gene and value, with the thing to do; nothing behind this file
-checks counts again.
+Errors name cell, gene and value, and say what to do.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
 
 from pgm_expr.data.matrix import (
-    Values,
     gene_names,
     layer_names,
     matrix_of,
@@ -27,9 +24,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = [
-    "Column",
-    "Description",
-    "describe",
     "gene_names",
     "kind_of",
     "refuse_empty",
@@ -42,11 +36,32 @@ FLOAT32_EXACT = 2**24  # from here on float32 skips integers
 
 
 def take_counts(adata: AnnData, layer: str | None = None) -> sp.csr_array:
-    """Raw counts, (N, G) CSR float32, a copy: of X (None), of `raw`, or of the named layer.
+    """Take raw counts out of an AnnData.
 
-    The columns are `gene_names(adata, layer)`. Raises ValueError in one line for an unknown
-    layer, repeated or missing cells and genes, values that are not counts, counts that float32
-    cannot hold, and cells without any count.
+    Parameters
+    ----------
+    adata
+        Cells x genes; dense, sparse or backed by a file.
+    layer
+        None for `X`, "raw" for `adata.raw`, or the name of a layer.
+
+    Returns
+    -------
+    Counts (N, G) as CSR float32, a copy; its columns are `gene_names(adata, layer)`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown layer, repeated names of cells or genes, an empty table, values that are
+        not counts, counts that float32 does not hold exactly, and cells without any count.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anndata import AnnData
+    >>> from pgm_expr.data import take_counts
+    >>> take_counts(AnnData(np.array([[0.0, 3.0], [1.0, 0.0]]))).toarray().tolist()
+    [[0.0, 3.0], [1.0, 0.0]]
     """
     csr = _named(adata, layer)
     data = csr.data
@@ -60,10 +75,32 @@ def take_counts(adata: AnnData, layer: str | None = None) -> sp.csr_array:
 
 
 def take_values(adata: AnnData, layer: str | None = None) -> sp.csr_array:
-    """Any finite values (log-normalised, scaled, counts), (N, G) CSR float32, a copy.
+    """Take any finite values out of an AnnData: log-normalised, scaled, counts.
 
-    For stories of continuous expression. Raises ValueError like `take_counts`, but only for
-    names, shape and values that are NaN or infinite.
+    Parameters
+    ----------
+    adata
+        Cells x genes; dense, sparse or backed by a file.
+    layer
+        None for `X`, "raw" for `adata.raw`, or the name of a layer.
+
+    Returns
+    -------
+    Values (N, G) as CSR float32, a copy.
+
+    Raises
+    ------
+    ValueError
+        For an unknown layer, repeated names of cells or genes, an empty table, and values that
+        are NaN or infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anndata import AnnData
+    >>> from pgm_expr.data import take_values
+    >>> take_values(AnnData(np.array([[-0.5, 1.5]]))).toarray().tolist()
+    [[-0.5, 1.5]]
     """
     csr = _named(adata, layer)
     bad = ~np.isfinite(csr.data)
@@ -74,9 +111,31 @@ def take_values(adata: AnnData, layer: str | None = None) -> sp.csr_array:
 
 
 def take_log_values(adata: AnnData, layer: str | None = None) -> sp.csr_array:
-    """Log values of expression, (N, G) CSR float32, a copy: finite and at least 0.
+    """Take log-normalised expression out of an AnnData, for stories of continuous values.
 
-    Raises ValueError like `take_values`, and for counts, negative values and cells without any.
+    Parameters
+    ----------
+    adata
+        Cells x genes; dense, sparse or backed by a file.
+    layer
+        None for `X`, "raw" for `adata.raw`, or the name of a layer.
+
+    Returns
+    -------
+    Values (N, G) of at least 0 as CSR float32, a copy.
+
+    Raises
+    ------
+    ValueError
+        As `take_values`, and for counts, negative values and cells without any value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anndata import AnnData
+    >>> from pgm_expr.data import take_log_values
+    >>> take_log_values(AnnData(np.array([[0.0, 1.5]]))).toarray().tolist()
+    [[0.0, 1.5]]
     """
     csr = take_values(adata, layer)
     if kind_of(adata, layer) == "counts":
@@ -94,7 +153,27 @@ def take_log_values(adata: AnnData, layer: str | None = None) -> sp.csr_array:
 
 
 def kind_of(adata: AnnData, layer: str | None = None) -> str:
-    """Kind of values of that matrix; the kinds are those of `Values`."""
+    """Kind of the values that a matrix of an AnnData holds.
+
+    Parameters
+    ----------
+    adata
+        Cells x genes; dense, sparse or backed by a file.
+    layer
+        None for `X`, "raw" for `adata.raw`, or the name of a layer.
+
+    Returns
+    -------
+    "counts", "fractional", "log-like", "negative", "non-finite" or "empty" (zeros only).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from anndata import AnnData
+    >>> from pgm_expr.data import kind_of
+    >>> kind_of(AnnData(np.array([[0.0, 3.0]]))), kind_of(AnnData(np.array([[0.0, 1.1]])))
+    ('counts', 'log-like')
+    """
     return summarise(matrix_of(adata, layer)).kind
 
 
@@ -181,77 +260,3 @@ def _drop_empty(stored: str) -> str:
     if stored == "adata":
         return "Drop them with scanpy.pp.filter_cells(adata, min_counts=1)."
     return f"Drop them: adata[scanpy.pp.filter_cells({stored}, min_counts=1)[0]].copy()."
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of obs: its number of distinct values, and its range or its largest levels."""
-
-    name: str
-    numeric: bool
-    levels: int
-    missing: int
-    detail: str
-
-    def __str__(self) -> str:
-        """`2 levels, 0 missing: B (344), NK (155)`."""
-        what = "numeric" if self.numeric else f"{self.levels} levels"
-        return f"{what}, {self.missing} missing: {self.detail}"
-
-
-@dataclass(frozen=True)
-class Description:
-    """What an AnnData holds: its values by matrix name (X, raw, layers) and its obs columns."""
-
-    cells: int
-    genes: int
-    matrices: dict[str, Values]
-    columns: tuple[Column, ...]
-
-    def __str__(self) -> str:
-        """A page to read: size, a line a matrix, a line a column."""
-        names = [*self.matrices, *(column.name for column in self.columns)]
-        width = max(map(len, names), default=0)
-        lines = [f"{self.cells:,} cells x {self.genes:,} genes", "", "values"]
-        lines += [f"  {name:<{width}}  {_line(values)}" for name, values in self.matrices.items()]
-        lines += ["", "obs columns" if self.columns else "obs columns: none"]
-        lines += [f"  {column.name:<{width}}  {column}" for column in self.columns]
-        return "\n".join(lines)
-
-
-def _line(values: Values) -> str:
-    shape = f"{values.shape[0]:,} x {values.shape[1]:,}"
-    return (
-        f"{values.kind}, {shape}, from {values.minimum:.6g} to {values.maximum:.6g}, "
-        f"{values.zero_fraction:.1%} zeros, median library {values.median_library:,.6g}"
-    )
-
-
-def describe(adata: AnnData) -> Description:
-    """Summarise X, raw and each layer, and the columns of obs; `str()` of it is a page."""
-    sources = [None] * (adata.X is not None) + layer_names(adata)
-    return Description(
-        cells=adata.n_obs,
-        genes=adata.n_vars,
-        matrices={layer or "X": summarise(matrix_of(adata, layer)) for layer in sources},
-        columns=tuple(_column(str(name), adata.obs[name]) for name in adata.obs),
-    )
-
-
-def _column(name: str, values: pd.Series) -> Column:
-    from pandas.api.types import is_bool_dtype, is_numeric_dtype
-
-    numeric = is_numeric_dtype(values) and not is_bool_dtype(values)
-    counts = values.astype(object).value_counts()  # as objects: only levels that occur
-    detail = _range(values) if numeric else _top(counts)
-    return Column(name, numeric, len(counts), int(values.isna().sum()), detail)
-
-
-def _range(values: pd.Series) -> str:
-    known = values.dropna()
-    return f"{known.min():.4g} to {known.max():.4g}" if len(known) else "no value"
-
-
-def _top(counts: pd.Series, limit: int = 6) -> str:
-    shown = ", ".join(f"{level} ({count})" for level, count in counts.head(limit).items())
-    return (shown or "no value") + (", ..." if len(counts) > limit else "")

@@ -1,7 +1,7 @@
-"""Data by name: one embedded in scanpy, two that scanpy downloads, and those of a folder.
+"""Data sets by name: one embedded in scanpy, two that scanpy downloads, and those of a folder.
 
-The environment variable PGM_EXPR_DATA may name a folder; a file in it goes by its name without
-the suffix, and comes before anything embedded or downloaded of that name.
+The environment variable PGM_EXPR_DATA may name a folder. A file there is named without its
+suffix, and takes precedence over an embedded or downloaded data set of that name.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from pgm_expr.data.hints import listing, near, one_line
+from pgm_expr.data.messages import listing, near, one_line
 from pgm_expr.data.read import read, suffix_of
 
 if TYPE_CHECKING:
@@ -25,10 +25,37 @@ DOWNLOADS = ("pbmc3k", "paul15")
 
 
 def load_dataset(name_or_path: str | Path) -> AnnData:
-    """The AnnData of a name (see `dataset_names`) or of a path, read with `read`.
+    """Load a data set by its name, or a file by its path.
 
-    A name comes before a path of the same text; write `./name` for the path. Raises ValueError
-    for a name that is neither, with the known ones, and for a download that fails.
+    Parameters
+    ----------
+    name_or_path
+        One of `dataset_names`, or a path that `read` takes. A name takes precedence over a path
+        of the same text; write `./name` for the path.
+
+    Returns
+    -------
+    Raw counts of cells x genes in `X`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, a download that fails, and a file that cannot be read.
+    FileNotFoundError
+        For a path that does not exist.
+
+    Examples
+    --------
+    >>> from pgm_expr.data import load_dataset
+    >>> adata = load_dataset("pbmc68k_reduced")
+    >>> adata.shape, adata.obs["bulk_labels"].nunique()
+    ((700, 765), 10)
+
+    References
+    ----------
+    Zheng et al., Nature Communications 2017 (pbmc68k_reduced and pbmc3k: 10x Genomics),
+    https://doi.org/10.1038/ncomms14049; Paul et al., Cell 2015 (paul15),
+    https://doi.org/10.1016/j.cell.2015.11.013
     """
     name = str(name_or_path)
     held = _held()
@@ -47,7 +74,18 @@ def load_dataset(name_or_path: str | Path) -> AnnData:
 
 
 def dataset_names() -> list[str]:
-    """Sorted names that `load_dataset` takes: embedded, downloadable, in the folder."""
+    """Names of the data sets that `load_dataset` knows.
+
+    Returns
+    -------
+    Sorted names: embedded, downloadable, and files of the folder PGM_EXPR_DATA.
+
+    Examples
+    --------
+    >>> from pgm_expr.data import dataset_names
+    >>> {"paul15", "pbmc3k", "pbmc68k_reduced"} <= {*dataset_names()}
+    True
+    """
     return sorted({"pbmc68k_reduced", *DOWNLOADS, *_held()})
 
 

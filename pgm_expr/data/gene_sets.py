@@ -1,4 +1,4 @@
-"""Gene sets: from a GMT file or a dict to the matrix of which modelled gene is in which set."""
+"""Gene sets: a GMT file or a dict as a membership matrix of sets and modelled genes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pgm_expr.data.hints import listing, near, one_line
+from pgm_expr.data.messages import listing, near, one_line, refuse_absent
 
 MINIMUM = 3  # modelled genes that a set must have to be kept
 GMT = "A line of a GMT file holds a name, a description and genes, apart by tabs."
@@ -17,10 +17,36 @@ Sets = Mapping[str, Sequence[str]]
 
 
 def read_gmt(path: str | Path) -> dict[str, list[str]]:
-    """The genes of each set of a GMT file, in its order, each gene once; blank lines are skipped.
+    """Read the gene sets of a GMT file.
 
-    Raises FileNotFoundError for a missing file and ValueError, which names file and line, for a
-    set without genes or named twice, for a file without sets, and for what is no text.
+    Parameters
+    ----------
+    path
+        Text file; each line holds the name of a set, a description and genes, apart by tabs.
+        Blank lines are skipped.
+
+    Returns
+    -------
+    The genes of each set, in the order of the file, each gene once.
+
+    Raises
+    ------
+    FileNotFoundError
+        For a path that does not exist.
+    ValueError
+        For a set without genes or named twice, a file without sets, and a file that is not
+        text; it names file and line.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from pgm_expr.data import read_gmt
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "sets.gmt")
+    ...     _ = path.write_text("interferon\\tresponse to IFN\\tISG15\\tIFI6\\tMX1\\n")
+    ...     read_gmt(path)
+    {'interferon': ['ISG15', 'IFI6', 'MX1']}
     """
     sets: dict[str, list[str]] = {}
     for number, line in enumerate(_lines(Path(path)), 1):
@@ -44,11 +70,33 @@ def read_gmt(path: str | Path) -> dict[str, list[str]]:
 def membership(
     sets: Sets | str | Path, genes: Sequence[str], minimum: int = MINIMUM
 ) -> tuple[list[str], np.ndarray]:
-    """Names of the gene sets, and which of `genes` belongs to which: (S, G) float32 of 0 and 1.
+    """Membership of the modelled genes in gene sets.
 
-    `sets` is a dict or the path of a GMT file. Names of genes must agree to the letter. A set
-    with fewer than `minimum` of `genes` is left out, with a UserWarning that counts them. Raises
-    ValueError where no gene or no set remains.
+    Parameters
+    ----------
+    sets
+        The genes of each set by its name, or the path of a GMT file.
+    genes
+        Names of the G modelled genes. Case matters.
+    minimum
+        Sets with fewer modelled genes are left out, with a UserWarning that counts them.
+
+    Returns
+    -------
+    Names of the S sets that remain, and their genes, (S, G) float32 of zeros and ones.
+
+    Raises
+    ------
+    ValueError
+        Where no gene or no set remains, and for a dict that does not hold lists of names.
+
+    Examples
+    --------
+    >>> from pgm_expr.data import membership
+    >>> genes = ["CD3E", "ISG15", "MX1", "IFI6"]
+    >>> names, belongs = membership({"interferon": ["ISG15", "IFI6", "MX1"]}, genes)
+    >>> names, belongs.tolist()
+    (['interferon'], [[0.0, 1.0, 1.0, 1.0]])
     """
     sets = sets if isinstance(sets, Mapping) else read_gmt(sets)
     _check(sets)
@@ -76,16 +124,12 @@ def membership(
 
 
 def _lines(path: Path) -> list[str]:
-    if not path.exists():
-        here = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise FileNotFoundError(
-            f"{path} does not exist.{near(path.name, here)} Check the path to the gene sets."
-        )
+    refuse_absent(path, "the gene sets")
     try:
         return path.read_bytes().decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}, line {line} is no text: {one_line(error)}. {GMT}") from error
+        raise ValueError(f"{path}, line {line} is not text: {one_line(error)}. {GMT}") from error
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {one_line(error)}. {GMT}") from error
 

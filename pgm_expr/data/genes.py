@@ -1,4 +1,4 @@
-"""Which genes a run models, and query data brought into the same genes and order."""
+"""The genes that a run models, and query data in the same genes and order."""
 
 from __future__ import annotations
 
@@ -11,15 +11,32 @@ import scipy.sparse as sp
 import torch
 
 from pgm_expr.data.counts import gene_names, refuse_empty, take_counts
-from pgm_expr.data.hints import listing, near, one_line
 from pgm_expr.data.matrix import canonical
+from pgm_expr.data.messages import listing, near, one_line
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 
 def detected(counts: sp.csr_array) -> np.ndarray:
-    """(G,) bool: the genes with a count in at least one cell."""
+    """Genes with a count in at least one cell.
+
+    Parameters
+    ----------
+    counts
+        Counts, (N, G).
+
+    Returns
+    -------
+    A mask of genes, (G,) bool.
+
+    Examples
+    --------
+    >>> import scipy.sparse as sp
+    >>> from pgm_expr.data import detected
+    >>> detected(sp.csr_array([[0, 3, 0], [1, 0, 0]])).tolist()
+    [True, True, False]
+    """
     return _cells_with(counts) > 0
 
 
@@ -36,12 +53,40 @@ def choose_genes(
     n_top_genes: int | None = None,
     flavor: str = "seurat_v3",
 ) -> np.ndarray:
-    """Sorted column indices of the genes to model, chosen on the cells of `train` alone.
+    """Choose the genes to model, on some cells alone.
 
-    Genes without any count in all the data go (with a UserWarning that counts them), then genes
-    in fewer than `min_cells` training cells; of what remains the `n_top_genes` most variable by
-    scanpy's `flavor`: `seurat_v3` takes raw counts, `seurat` log values. Raises ValueError where
-    nothing remains.
+    Genes without any count in all cells are left out, with a UserWarning that counts them, then
+    those in too few training cells, then those that vary less.
+
+    Parameters
+    ----------
+    counts
+        Counts or log values of all cells, (N, G).
+    train
+        Positions of the cells on which genes are chosen.
+    min_cells
+        Keep genes with a count in at least so many of them.
+    n_top_genes
+        Keep so many of the most variable genes; None keeps all.
+    flavor
+        scanpy's ranking: "seurat_v3" for raw counts, "seurat" for log values.
+
+    Returns
+    -------
+    Sorted columns of the genes that remain.
+
+    Raises
+    ------
+    ValueError
+        Where no gene remains, for `n_top_genes` below 1, and where genes cannot be ranked.
+
+    Examples
+    --------
+    >>> import numpy as np, scipy.sparse as sp
+    >>> from pgm_expr.data import choose_genes
+    >>> counts = sp.csr_array([[1, 3, 0], [1, 0, 0], [2, 0, 1]])
+    >>> choose_genes(counts, np.array([0, 1]), min_cells=2).tolist()
+    [0]
     """
     if n_top_genes is not None and n_top_genes < 1:
         raise ValueError(f"n_top_genes must be at least 1: got {n_top_genes}. Pass None for all.")
@@ -89,11 +134,39 @@ def align(
     layer: str | None = None,
     take: Callable[[AnnData, str | None], sp.csr_array] = take_counts,
 ) -> sp.csr_array:
-    """Raw counts of query data in the order of `genes`, (N, len(genes)) CSR float32.
+    """Bring query data into the genes of a run, in their order.
 
-    Missing genes become zeros, with a UserWarning that counts them. Raises ValueError where more
-    than half are missing, where a cell has no count in `genes`, and as `take` does, which is
-    `take_values` for stories of continuous expression.
+    Parameters
+    ----------
+    adata
+        Query data. Genes may stand in any order; missing ones become zeros, with a UserWarning
+        that counts them.
+    genes
+        Names of the G modelled genes.
+    layer
+        None for `X`, "raw" for `adata.raw`, or the name of a layer.
+    take
+        Reads the values: `take_counts`, or `take_log_values` for stories of continuous
+        expression.
+
+    Returns
+    -------
+    Values (N, G) as CSR float32.
+
+    Raises
+    ------
+    ValueError
+        Where more than half of the genes are missing, for cells without a count in them, and as
+        `take` does.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from anndata import AnnData
+    >>> from pgm_expr.data import align
+    >>> query = AnnData(np.array([[5.0, 1.0]]), var=pd.DataFrame(index=["NKG7", "CD3E"]))
+    >>> align(query, ["CD3E", "NKG7"]).toarray().tolist()
+    [[1.0, 5.0]]
     """
     counts = take(adata, layer)
     names = gene_names(adata, layer)

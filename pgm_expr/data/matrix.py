@@ -1,6 +1,6 @@
 """The matrices of an AnnData (X, layers, raw): find one, walk over its rows, summarise its values.
 
-Dense, CSR, CSC and backed matrices all come out as CSR; nothing is ever made dense.
+Dense, CSR, CSC and backed matrices are all returned as CSR; nothing is made dense.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy.sparse as sp
 
-from pgm_expr.data.hints import listing, near
+from pgm_expr.data.messages import listing, near
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -24,7 +24,8 @@ LOG_CEILING = 20.0  # log2(1e6 + 1) = 19.93: no logarithm of a normalised expres
 def layer_names(adata: AnnData) -> list[str]:
     """Every name that `layer` may take beside None, which stands for X."""
     raw = ["raw"] if adata.raw is not None else []
-    return list(dict.fromkeys([*raw, *adata.layers]))
+    named = [name for name in adata.layers if name is not None]  # anndata 0.13 lists X as None
+    return list(dict.fromkeys([*raw, *named]))
 
 
 def place(layer: str | None) -> str:
@@ -63,7 +64,27 @@ def _is_raw(adata: AnnData, layer: str | None) -> bool:
 
 
 def gene_names(adata: AnnData, layer: str | None = None) -> np.ndarray:
-    """Names of the columns of that matrix, (G,) strings: raw has genes of its own."""
+    """Names of the genes of a matrix, as `adata.raw` may have others than `adata.X`.
+
+    Parameters
+    ----------
+    adata
+        Cells x genes.
+    layer
+        None for `X`, "raw" for `adata.raw`, or the name of a layer.
+
+    Returns
+    -------
+    Strings, (G,).
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from anndata import AnnData
+    >>> from pgm_expr.data import gene_names
+    >>> gene_names(AnnData(np.ones((1, 2)), var=pd.DataFrame(index=["CD3E", "NKG7"]))).tolist()
+    ['CD3E', 'NKG7']
+    """
     names = adata.raw.var_names if _is_raw(adata, layer) else adata.var_names
     return names.to_numpy(dtype=str)
 

@@ -1,4 +1,4 @@
-"""Files into AnnData by the readers of scanpy; what cannot be read is refused in one line."""
+"""Files and folders as AnnData, by the readers of scanpy; one-line errors otherwise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from pgm_expr.data.hints import listing, near, one_line
+from pgm_expr.data.messages import listing, one_line, refuse_absent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,17 +19,39 @@ TEXT = {".csv": ",", ".tsv": "\t", ".txt": None}  # None: found from the header
 
 
 def read(path: str | Path) -> AnnData:
-    """Read `.h5ad`, a 10x `.h5`, a 10x mtx folder, or `.csv/.tsv/.txt(.gz)` of cells x genes.
+    """Read a file or folder of counts.
 
-    Text files carry gene names in the first row and cell names in the first column. Repeated
-    gene symbols of 10x files are made unique by suffix. Raises FileNotFoundError for a missing
-    path and ValueError for whatever cannot be read; either is one line.
+    Parameters
+    ----------
+    path
+        `.h5ad`, a 10x `.h5`, a 10x mtx folder, or `.csv`, `.tsv`, `.txt` (also with `.gz`) of
+        cells x genes, gene names in the first row and cell names in the first column.
+
+    Returns
+    -------
+    Cells x genes. Repeated gene symbols of 10x files are made unique by a suffix.
+
+    Raises
+    ------
+    FileNotFoundError
+        For a path that does not exist.
+    ValueError
+        For a file that cannot be read, with the reason.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from pgm_expr.data import read
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "counts.csv")
+    ...     _ = path.write_text("cell,CD3E,NKG7\\nc1,4,0\\nc2,0,7\\n")
+    ...     adata = read(path)
+    >>> adata.shape, list(adata.var_names)
+    ((2, 2), ['CD3E', 'NKG7'])
     """
     path = Path(path)
-    if not path.exists():
-        here = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        hint = near(path.name, here)
-        raise FileNotFoundError(f"{path} does not exist.{hint} Check the path to the data.")
+    refuse_absent(path, "the data")
     reader = _reader(path)
     if path.is_file() and path.stat().st_size == 0:
         raise ValueError(f"{path} cannot be read: the file is empty (0 bytes). {_AGAIN}")
@@ -136,7 +158,7 @@ def _reason_hdf5(path: Path, error: Exception) -> str:
     import h5py
 
     if not h5py.is_hdf5(path):
-        return f"it is not an HDF5 file, whatever its suffix says. {_AGAIN}"
+        return f"it is not an HDF5 file, despite its suffix. {_AGAIN}"
     if "truncated" in str(error):
         return f"the file is cut short. {_AGAIN}"
     try:
@@ -154,7 +176,7 @@ def _reason_foreign(groups: list[str], path: Path, error: Exception) -> str:
     if path.suffix == ".h5ad" and "matrix" in groups:
         return "it is a 10x file, not an AnnData one. Rename it to .h5."
     return (
-        f"it is no complete {kind} file: it holds {listing(groups)} ({one_line(error)}). "
+        f"it is not a complete {kind} file: it holds {listing(groups)} ({one_line(error)}). "
         f"Write it again with {'adata.write_h5ad' if kind == 'AnnData' else 'Cell Ranger'}."
     )
 
@@ -172,7 +194,7 @@ def _reason_text(path: Path, error: Exception) -> str:
 
 
 def _not_a_number(table: pd.DataFrame) -> str:
-    """The first column with a value that is no number, and that value."""
+    """The first column with a value that is not a number, and that value."""
     import pandas as pd
 
     for name in table.columns:

@@ -1,4 +1,4 @@
-"""Which cells train, validate and test: at random, or by whole donors or plates."""
+"""Training, validation and test cells: at random, or by whole donors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ FEWEST = 12  # below, a part of the random split would be empty
 
 @dataclass(frozen=True)
 class Split:
-    """Positions of the cells of each part: disjoint int64 arrays that cover all cells."""
+    """Positions of the cells of each part: disjoint int64 arrays that cover all cells.
+
+    Parameters
+    ----------
+    train, validation, test
+        Cells that are trained on, that decide when to stop, and that a run is judged on.
+    """
 
     train: np.ndarray
     validation: np.ndarray
@@ -21,15 +27,38 @@ class Split:
 
     @property
     def development(self) -> np.ndarray:
-        """Every cell but the test cells: what genes may be chosen on."""
+        """All cells but the test cells; genes are chosen on these."""
         return np.concatenate([self.train, self.validation])
 
 
 def random_split(n: int, seed: int) -> Split:
-    """A fifth of the `n` cells to test, a tenth of the others to validation, the rest to train.
+    """Split cells at random: a fifth to test, a tenth of the others to validation.
 
-    The first `int(0.2 * n)` of `numpy.random.default_rng(seed).permutation(n)` are the test cells,
-    as other packages can draw them too. Raises ValueError for fewer than 12 cells.
+    The first `int(0.2 * n)` of `numpy.random.default_rng(seed).permutation(n)` are the test
+    cells, so that other packages can draw the same ones.
+
+    Parameters
+    ----------
+    n
+        Number of cells.
+    seed
+        Seed of the permutation.
+
+    Returns
+    -------
+    The split.
+
+    Raises
+    ------
+    ValueError
+        For fewer than 12 cells.
+
+    Examples
+    --------
+    >>> from pgm_expr.data import random_split
+    >>> split = random_split(100, seed=0)
+    >>> len(split.train), len(split.validation), len(split.test)
+    (72, 8, 20)
     """
     if n < FEWEST:
         raise ValueError(f"a split needs at least {FEWEST} cells: got {n}. Pass more cells.")
@@ -40,11 +69,33 @@ def random_split(n: int, seed: int) -> Split:
 
 
 def grouped_split(groups: Sequence | np.ndarray | pd.Series, seed: int) -> Split:
-    """Whole groups (donors, plates) to test (about 20% of cells), validation (8%) and train.
+    """Split cells by whole groups: about 20% of cells to test, 8% to validation.
 
-    `groups` is one value a cell, (N,). Groups are drawn in an order of the seed, each taken where
-    it brings the part nearer to its size. Raises ValueError for missing values and for fewer
-    than three groups.
+    Groups are drawn in random order; each is taken where it brings the part nearer to its size.
+
+    Parameters
+    ----------
+    groups
+        Donor, sample or plate of each cell, (N,).
+    seed
+        Seed of the order.
+
+    Returns
+    -------
+    The split; no group is in two parts.
+
+    Raises
+    ------
+    ValueError
+        For missing values and for fewer than three groups.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pgm_expr.data import grouped_split
+    >>> donors = np.repeat(["d1", "d2", "d3", "d4", "d5"], 20)
+    >>> np.unique(donors[grouped_split(donors, seed=0).test]).tolist()
+    ['d3']
     """
     codes, levels = pd.factorize(pd.Series(groups))
     if (codes < 0).any():
@@ -70,7 +121,8 @@ def grouped_split(groups: Sequence | np.ndarray | pd.Series, seed: int) -> Split
 
 def _nearest(order: np.ndarray, sizes: np.ndarray, target: float, spare: int) -> list[int]:
     """Groups in this order whose cells come near the target, at least one, sparing the others."""
-    taken, total = [], 0
+    taken: list[int] = []
+    total = 0
     for group in order:
         nearer = abs(total + sizes[group] - target) < abs(total - target)
         if nearer and len(order) - len(taken) > spare:

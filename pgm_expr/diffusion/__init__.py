@@ -1,4 +1,4 @@
-"""Diffusion: noise, a network that takes it off, samplers, guidance; plain torch."""
+"""Diffusion: noise schedules, networks that remove noise, samplers, guidance; plain torch."""
 
 from .denoise import Denoiser, clean, epsilon, karras, karras_weight, score_weight, velocity
 from .discrete import DiscreteDiffusion
@@ -6,14 +6,7 @@ from .guidance import guided, spread_by_weight
 from .kernels import Absorbing, Ordinal
 from .latent import LatentDiffusion
 from .noise import EDM, VE, Noise, VPCosine, VPLinear
-from .sample import (
-    ddim,
-    dpm_solver_pp_2m,
-    euler_maruyama,
-    heun,
-    log_prob,
-    probability_flow,
-)
+from .sample import ddim, dpm_solver_pp_2m, euler_maruyama, heun, log_prob, probability_flow
 from .values import ValueDiffusion, drawn, normalised, rounded
 
 __all__ = [

@@ -1,23 +1,23 @@
-r"""How counts fade in steps t = 1 .. T: chains over states, known in closed form.
+r"""Noise on counts in steps t = 1 .. T: Markov chains over states, in closed form.
 
     q(x_t | x_{t-1})      = Q_t[x_{t-1}, x_t]                 rows sum to 1
     q(x_t | x_0)          = Qbar_t[x_0, x_t],                 Qbar_t = Q_1 Q_2 ... Q_t
     q(x_{t-1} | x_t, x_0) ~ Q_t[x_{t-1}, x_t] Qbar_{t-1}[x_0, x_{t-1}]
 
-Absorbing: a count turns into a mask, one state more, and stays so; by t a share t / T has.
+Absorbing: a count becomes masked, an additional state, and stays so; by t a share t / T has.
 
     Q_t    = (1 - b_t) I + b_t 1 e_mask',                     b_t = 1 / (T - t + 1)
     Qbar_t = (1 - t / T) I + t / T 1 e_mask'
 
-Ordinal: a count walks to its neighbours, and ends anywhere. R is a random walk's generator, with
-walls at both ends; exp(s R) is the discrete Gaussian of variance 2 s in between. It is symmetric,
-so that columns sum to 1 as rows do, and the end is uniform.
+Ordinal: a count moves to its neighbours until it is uniform. R is the generator of a random walk
+that is reflected at both ends; exp(s R) is the discrete Gaussian of variance 2 s in between. It is
+symmetric, so that columns sum to 1 as rows do, and the stationary distribution is uniform.
 
     Qbar_t = exp(s_t R) = V exp(s_t L) V'                     s_t geometric, s_0 = 0
     Q_t    = exp((s_t - s_{t-1}) R)
     V[i, k] ~ cos(pi k (i + 1/2) / K),  L_k = -4 sin^2(pi k / 2 K)
 
-(Austin et al. cut a Gaussian density off instead; its products have no closed form.)
+(Austin et al. truncate a Gaussian density instead; its products have no closed form.)
 
 Austin et al., NeurIPS 2021, https://arxiv.org/abs/2107.03006
 """
@@ -33,17 +33,22 @@ from torch import Tensor
 
 
 class Kernel(Protocol):
-    """What a chain over `states` states says; the first `levels` of them are counts."""
+    """A chain over `states` states in `times` steps; the first `levels` states are counts."""
 
-    levels: int
-    times: int
-    states: int
+    @property
+    def levels(self) -> int: ...
+
+    @property
+    def times(self) -> int: ...
+
+    @property
+    def states(self) -> int: ...
 
     def step(self, t: Tensor) -> Tensor:
-        """Q_t, (..., S, S), of whole t (...) from 1."""
+        """Q_t, (..., S, S), for whole t (...) from 1."""
 
     def upto(self, t: Tensor) -> Tensor:
-        """Qbar_t, (..., S, S), of whole t (...) from 0."""
+        """Qbar_t, (..., S, S), for whole t (...) from 0."""
 
     def end(self) -> Tensor:
         """The stationary distribution, (S,)."""
@@ -51,7 +56,27 @@ class Kernel(Protocol):
 
 @dataclass(frozen=True)
 class Absorbing:
-    """Counts 0 .. levels - 1 and a mask."""
+    """A count becomes masked, with probability t / T by step t.
+
+    Parameters
+    ----------
+    levels
+        Number of counts, 0 .. levels - 1; the mask is one state more.
+    times
+        Number of steps T.
+
+    References
+    ----------
+    Austin et al., NeurIPS 2021, https://arxiv.org/abs/2107.03006
+
+    Examples
+    --------
+    >>> import torch
+    >>> Absorbing(levels=2, times=4).upto(torch.tensor(1))
+    tensor([[0.7500, 0.0000, 0.2500],
+            [0.0000, 0.7500, 0.2500],
+            [0.0000, 0.0000, 1.0000]], dtype=torch.float64)
+    """
 
     levels: int
     times: int = 100
@@ -76,10 +101,27 @@ class Absorbing:
 
 @dataclass(frozen=True)
 class Ordinal:
-    """Counts 0 .. levels - 1, whose neighbours they may become.
+    """A count moves to its neighbours, by a reflected random walk.
 
-    s_t runs from `first`, at which about 2 `first` of counts have moved, to `last` levels^2, at
-    which the slowest mode has shrunk to exp(-pi^2 `last`).
+    Parameters
+    ----------
+    levels
+        Number of counts K, 0 .. K - 1.
+    times
+        Number of steps T.
+    first
+        s_1: about a share 2 s_1 of counts has moved.
+    last
+        s_T / K^2: the slowest mode has shrunk to exp(-pi^2 `last`).
+
+    Examples
+    --------
+    >>> import torch
+    >>> chain = Ordinal(levels=3, times=4)
+    >>> chain.upto(torch.tensor(4)).round(decimals=1)  # nearly uniform
+    tensor([[0.3000, 0.3000, 0.3000],
+            [0.3000, 0.3000, 0.3000],
+            [0.3000, 0.3000, 0.3000]], dtype=torch.float64)
     """
 
     levels: int
@@ -95,7 +137,7 @@ class Ordinal:
         return torch.full((self.levels,), 1 / self.levels, dtype=torch.float64)
 
     def walked(self, t: Tensor) -> Tensor:
-        """s_t."""
+        """s_t, the time of the random walk at step t."""
         growth = math.log(self.last * self.levels**2 / self.first) / max(self.times - 1, 1)
         return (self.first * (growth * (t.double() - 1)).exp()).where(t > 0, 0.0)
 

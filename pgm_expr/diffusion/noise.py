@@ -1,6 +1,6 @@
-r"""How data fade into noise:  x_t = alpha(t) x_0 + sigma(t) eps,  t in [least, most].
+r"""Noise schedules:  x_t = alpha(t) x_0 + sigma(t) eps,  t in [least, most].
 
-The same as a stochastic equation is  dx = f(t) x dt + g(t) dW  with
+The corresponding stochastic differential equation is  dx = f(t) x dt + g(t) dW  with
 
     f   = d log alpha / dt
     g^2 = d sigma^2 / dt - 2 f sigma^2
@@ -10,7 +10,7 @@ The same as a stochastic equation is  dx = f(t) x dt + g(t) dW  with
     VE      1                   low (high/low)^t    0         d sigma^2 / dt
     EDM     1                   t                   0         2 t
 
-Data are taken to have mean 0 and standard deviation 1, so x_most is close to
+Data are assumed to have mean 0 and standard deviation 1, so x_most is close to
 Normal(0, alpha^2 + sigma^2): 1 for VP, but sigma_max^2 and not 1 for VE and EDM.
 
 Song et al., ICLR 2021, https://arxiv.org/abs/2011.13456 (VP, VE)
@@ -30,44 +30,66 @@ from torch.nn.functional import logsigmoid
 
 
 class Noise(ABC):
-    """What all schedules share; one of them gives alpha, sigma, drift, diffusion and time."""
+    """Base class of noise schedules.
 
-    least: float  # times below are neither learnt nor asked for: the score there is unbounded
+    A schedule defines sigma, diffusion and time, and alpha and drift where they are not 1 and 0.
+    Every method takes and returns tensors of any shape.
+
+    Attributes
+    ----------
+    least, most
+        Range of times. Times below `least` are neither trained on nor sampled at, since the score
+        is unbounded there.
+
+    Examples
+    --------
+    >>> import torch
+    >>> noise = VPLinear()
+    >>> t = torch.tensor(0.5)
+    >>> (noise.alpha(t) ** 2 + noise.sigma(t) ** 2).item()
+    1.0
+    >>> torch.allclose(noise.time(noise.log_snr(t)), t)
+    True
+    """
+
+    least: float
     most: float
 
     def alpha(self, t: Tensor) -> Tensor:
+        """Factor of the data at time t."""
         return torch.ones_like(t)
 
     @abstractmethod
-    def sigma(self, t: Tensor) -> Tensor: ...
+    def sigma(self, t: Tensor) -> Tensor:
+        """Standard deviation of the noise at time t."""
 
     def drift(self, t: Tensor) -> Tensor:
-        """f(t)."""
+        """f(t), the drift's factor of x."""
         return torch.zeros_like(t)
 
     @abstractmethod
     def diffusion(self, t: Tensor) -> Tensor:
-        """g(t)^2."""
+        """g(t)^2, the squared diffusion coefficient."""
 
     @abstractmethod
     def time(self, log_snr: Tensor) -> Tensor:
-        """The time of a log-SNR."""
+        """The time at which log alpha^2 / sigma^2 has a value."""
 
     def log_snr(self, t: Tensor) -> Tensor:
-        """log alpha^2 / sigma^2, falling in t."""
+        """log alpha^2 / sigma^2, the log signal-to-noise ratio, which decreases in t."""
         return 2 * (self.alpha(t).log() - self.sigma(t).log())
 
     def ends(self) -> Tensor:
-        """The times (2,) least and most."""
+        """The times least and most, (2,)."""
         return torch.tensor([self.least, self.most], dtype=torch.float64)
 
     def times(self, steps: int) -> Tensor:
-        """The times (steps,) a sampler asks at, from most to least: even steps of log-SNR."""
+        """Times (steps,) of a sampler, from most to least, in equal steps of log-SNR."""
         low, high = self.log_snr(self.ends()).flip(0).tolist()
         return self.time(torch.linspace(low, high, steps, dtype=torch.float64))
 
     def draw(self, n: int) -> Tensor:
-        """Times (n,) to learn at."""
+        """Random times (n,) of training."""
         return self.least + (self.most - self.least) * torch.rand(n)
 
     def start(self, n: int, size: int) -> Tensor:
@@ -77,13 +99,15 @@ class Noise(ABC):
 
 
 class VP(Noise):
-    """Variance-preserving, alpha^2 + sigma^2 = 1, by its log alpha_bar and beta."""
+    """Variance-preserving schedules, alpha^2 + sigma^2 = 1, from log alpha_bar and beta."""
 
     @abstractmethod
-    def log_alpha_bar(self, t: Tensor) -> Tensor: ...
+    def log_alpha_bar(self, t: Tensor) -> Tensor:
+        """log alpha(t)^2."""
 
     @abstractmethod
-    def beta(self, t: Tensor) -> Tensor: ...
+    def beta(self, t: Tensor) -> Tensor:
+        """-d log alpha_bar / dt."""
 
     def alpha(self, t: Tensor) -> Tensor:
         return (self.log_alpha_bar(t) / 2).exp()
@@ -100,7 +124,25 @@ class VP(Noise):
 
 @dataclass(frozen=True)
 class VPLinear(VP):
-    """beta(t) = low + (high - low) t."""
+    """Variance-preserving with linear beta(t) = low + (high - low) t.
+
+    Parameters
+    ----------
+    low, high
+        beta at times 0 and 1.
+    least, most
+        Range of times.
+
+    References
+    ----------
+    Song et al., ICLR 2021, https://arxiv.org/abs/2011.13456
+
+    Examples
+    --------
+    >>> import torch
+    >>> VPLinear().alpha(torch.tensor([0.0, 1.0]))
+    tensor([1.0000, 0.0066])
+    """
 
     low: float = 0.1
     high: float = 20.0
@@ -121,11 +163,29 @@ class VPLinear(VP):
 
 @dataclass(frozen=True)
 class VPCosine(VP):
-    """alpha(t) = cos(u) / cos(u_0) with the angle u running evenly from u_0 to pi / 2."""
+    """Variance-preserving with alpha(t) = cos(u) / cos(u_0), u linear from u_0 to pi / 2.
+
+    Parameters
+    ----------
+    offset
+        Sets u_0, so that noise at small t is not too small.
+    least, most
+        Range of times. At 1, alpha is 0 and beta infinite.
+
+    References
+    ----------
+    Nichol and Dhariwal, ICML 2021, https://arxiv.org/abs/2102.09672
+
+    Examples
+    --------
+    >>> import torch
+    >>> VPCosine().alpha(torch.tensor([0.0, 0.5])).round(decimals=2)
+    tensor([1.0000, 0.7000])
+    """
 
     offset: float = 0.008
     least: float = 1e-4
-    most: float = 0.9946  # at 1 nothing is left of the data, and beta is infinite
+    most: float = 0.9946
 
     def _angles(self, t: Tensor) -> tuple[float, Tensor]:
         """u_0 and u - u_0."""
@@ -149,7 +209,25 @@ class VPCosine(VP):
 
 @dataclass(frozen=True)
 class VE(Noise):
-    """Variance-exploding: sigma grows geometrically, data stay as they are."""
+    """Variance-exploding: sigma grows geometrically, alpha is 1.
+
+    Parameters
+    ----------
+    low, high
+        sigma at times 0 and 1.
+    least, most
+        Range of times.
+
+    References
+    ----------
+    Song et al., ICLR 2021, https://arxiv.org/abs/2011.13456
+
+    Examples
+    --------
+    >>> import torch
+    >>> VE(low=0.01, high=100.0).sigma(torch.tensor(0.5)).round(decimals=3)
+    tensor(1.)
+    """
 
     low: float = 0.01
     high: float = 50.0
@@ -158,6 +236,7 @@ class VE(Noise):
 
     @property
     def growth(self) -> float:
+        """d log sigma / dt."""
         return math.log(self.high / self.low)
 
     def sigma(self, t: Tensor) -> Tensor:
@@ -172,9 +251,26 @@ class VE(Noise):
 
 @dataclass(frozen=True)
 class EDM(Noise):
-    """sigma(t) = t: asked on the paper's grid, learnt at lognormal noise levels.
+    """sigma(t) = t, sampled on the paper's grid and trained at lognormal noise levels.
 
-    The paper's centre of log sigma, -1.2, is for data of standard deviation 1/2: here twice that.
+    Parameters
+    ----------
+    least, most
+        Range of times.
+    rho
+        Exponent of the sampler's grid.
+    centre, spread
+        Mean and standard deviation of log sigma in training. The paper's mean, -1.2, is for data
+        of standard deviation 1/2; the default is for 1.
+
+    References
+    ----------
+    Karras et al., NeurIPS 2022, https://arxiv.org/abs/2206.00364
+
+    Examples
+    --------
+    >>> [round(t, 3) for t in EDM().times(3).tolist()]
+    [80.0, 2.515, 0.002]
     """
 
     least: float = 0.002

@@ -2,6 +2,7 @@
 
 from .detection import Detection
 from .dirichlet_multinomial import DirichletMultinomial
+from .flow import Flow
 from .negative_binomial import NegativeBinomial
 from .poisson import Poisson
 from .rounded_gaussian import RoundedGaussian
@@ -10,6 +11,7 @@ from .zero_inflated import ZeroInflatedNegativeBinomial
 __all__ = [
     "Detection",
     "DirichletMultinomial",
+    "Flow",
     "NegativeBinomial",
     "Poisson",
     "RoundedGaussian",

@@ -7,6 +7,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import pad
+from torch.types import _size
 
 from . import sparse
 
@@ -19,10 +20,32 @@ class DirichletMultinomial(TorchDistribution):
         p(x) = n! Gamma(A) / Gamma(n + A) prod_g Gamma(x_g + a_g) / (Gamma(a_g) x_g!)
 
     with a = exp(log_concentration) and A = sum_g a_g; the mean is n a / A, and the multinomial
-    is its limit for large A. `log_prob` works in float64 and takes sum_g x_g = n for granted
-    unless arguments are validated. Totals differ by cell.
+    is its limit for large A. `log_prob` is computed in float64.
 
-    Shapes: log_concentration (..., G) and total (...), broadcast; event shape is (G,).
+    Parameters
+    ----------
+    log_concentration
+        (..., G).
+    total
+        Sum of the counts, (...), which may differ by cell. Batch shapes broadcast; the event
+        shape is (G,).
+    validate_args
+        Check parameters and values, among them that counts add up to the total; None follows the
+        default of `torch.distributions`.
+
+    Raises
+    ------
+    ValueError
+        By `log_prob`, if arguments are validated and counts do not add up to the total.
+
+    Examples
+    --------
+    >>> import torch
+    >>> d = DirichletMultinomial(torch.tensor([1.0, 2.0, 1.0]).log(), torch.tensor(8.0))
+    >>> d.mean
+    tensor([2., 4., 2.])
+    >>> d.sample((5,)).sum(-1)
+    tensor([8., 8., 8., 8., 8.])
     """
 
     arg_constraints = {
@@ -40,7 +63,7 @@ class DirichletMultinomial(TorchDistribution):
         self.total = total.expand(shape)
         super().__init__(shape, event, validate_args=validate_args)
 
-    def expand(self, batch_shape: torch.Size, _instance: object = None) -> DirichletMultinomial:
+    def expand(self, batch_shape: _size, _instance: object = None) -> DirichletMultinomial:
         new = self._get_checked_instance(DirichletMultinomial, _instance)
         shape = torch.Size(batch_shape)
         new.log_concentration = self.log_concentration.expand(shape + self.event_shape)
@@ -76,7 +99,7 @@ class DirichletMultinomial(TorchDistribution):
         return (of_total + _positive_terms(x, log_each)).to(log_each.dtype)
 
     @torch.no_grad()
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:  # noqa: B008
         shape = self._extended_shape(sample_shape)
         each = self.log_concentration.double().clamp(min=SMALLEST).exp().expand(shape)
         # Gamma(a) draws in logs, which don't underflow: Gamma(a + 1) times U^(1 / a)
@@ -91,7 +114,7 @@ def _positive_terms(x: Tensor, log_concentration: Tensor) -> Tensor:
     count = x.reshape(-1)[where].double()
     each = log_concentration.reshape(-1)[where].double().clamp(min=SMALLEST).exp()
     terms = log_rising(each, count) - torch.lgamma(count + 1)
-    rows = terms.new_zeros(x.shape[:-1].numel())
+    rows = terms.new_zeros(x.shape[:-1]).reshape(-1)
     return rows.index_add(0, where // x.shape[-1], terms).view(x.shape[:-1])
 
 

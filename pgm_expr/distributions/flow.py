@@ -2,31 +2,55 @@ r"""Normalising flows: a base distribution pushed through a learned, invertible 
 
     z = f(u),  u ~ base,  log p(z) = log base(u) - log |det df/du|
 
-The maps are Zuko's, https://zuko.readthedocs.io
+Rezende and Mohamed, ICML 2015, https://arxiv.org/abs/1505.05770
 """
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import pyro.distributions as dist
 import torch
-from torch import Tensor, nn
-from torch.distributions import Distribution, Transform, constraints
+from torch import Tensor
+from torch.distributions import constraints
+from torch.types import _size
 
-_checks = Distribution._validate_args
-from zuko import flows  # noqa: E402  switches torch's checks of arguments off for everyone
-from zuko.transforms import ComposedTransform  # noqa: E402
 
-Distribution.set_default_validate_args(_checks)
+class Map(Protocol):
+    """An invertible map of vectors, such as those of Zuko."""
 
-__all__ = ["ComposedTransform", "Flow", "affine_map", "spline_map"]
+    @property
+    def inv(self) -> Map: ...
+
+    def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The image of x (..., D) and the log absolute determinant of the Jacobian, (...)."""
 
 
 class Flow(dist.TorchDistribution):
-    """The distribution of f(u): give the direction of the map that runs in one pass.
+    """The distribution of z = f(u), u ~ base, given the direction of f that takes one pass.
 
-    `push` maps base to value (fast draws), `pull` value to base (fast densities); the missing one
-    is the other's inverse, of D passes. The density of the last draw is remembered, but never
-    copied, and not used where it has no gradient and one is wanted.
+    The other direction is its inverse, which takes D passes. The density of the last draw is
+    kept, so that a draw and its own density take one pass together; a copy of the distribution
+    forgets it, and it is not used where a gradient is required that it lacks.
+
+    Parameters
+    ----------
+    base
+        Distribution of u, of event shape (D,).
+    push
+        Map from u to z: fast draws, slow densities.
+    pull
+        Map from z to u: fast densities, slow draws. Pass one of the two.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pgm_expr.nn import affine_map, near_identity
+    >>> base = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    >>> flow = Flow(base, push=near_identity(affine_map(2))(None))
+    >>> z = flow.rsample((10,))
+    >>> z.shape, flow.log_prob(z).shape
+    (torch.Size([10, 2]), torch.Size([10]))
     """
 
     arg_constraints = {}
@@ -36,55 +60,36 @@ class Flow(dist.TorchDistribution):
     def __init__(
         self,
         base: dist.TorchDistribution,
-        push: Transform | None = None,
-        pull: Transform | None = None,
+        push: Map | None = None,
+        pull: Map | None = None,
     ) -> None:
         self.base, self.push, self.pull = base, push, pull
-        self._last: tuple[Tensor | None, Tensor | None] = (None, None)
+        self._last: tuple[Tensor | None, Tensor | None] = (None, None)  # a draw and its density
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
-    def expand(self, batch_shape: torch.Size, _instance: None = None) -> Flow:
+    def expand(self, batch_shape: _size, _instance: object = None) -> Flow:
         return Flow(self.base.expand(batch_shape), self.push, self.pull)
 
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+    def rsample(self, sample_shape: _size = torch.Size()) -> Tensor:  # noqa: B008
         u = self.base.rsample(sample_shape)
-        value, ladj = (self.push or self.pull.inv).call_and_ladj(u)
+        value, ladj = (self.push or _inverse(self.pull)).call_and_ladj(u)
         self._last = value, self.base.log_prob(u) - ladj
         return value
 
     def log_prob(self, value: Tensor) -> Tensor:
         drawn, log_prob = self._last
-        if value is drawn and (log_prob.requires_grad or not torch.is_grad_enabled()):
-            return log_prob
-        u, ladj = (self.pull or self.push.inv).call_and_ladj(value)
+        if value is drawn and log_prob is not None:
+            if log_prob.requires_grad or not torch.is_grad_enabled():
+                return log_prob
+        u, ladj = (self.pull or _inverse(self.push)).call_and_ladj(value)
         return self.base.log_prob(u) + ladj
 
     def __getstate__(self) -> dict:
-        """A copy has drawn nothing: its parameters may have been detached."""
+        """A copy has no last draw: its parameters may be detached."""
         return self.__dict__ | {"_last": (None, None)}
 
 
-def affine_map(latent: int, *, transforms: int, hidden: int, context: int = 0) -> nn.Module:
-    """z_d = shift_d(u_<d) + exp(log_scale_d(u_<d)) u_d, `transforms` times in turned order."""
-    return _near_identity(flows.MAF(latent, context, transforms, **_network(hidden)).transform)
-
-
-def spline_map(latent: int, *, transforms: int, hidden: int, context: int = 0) -> nn.Module:
-    """Monotonic splines of u_d within [-5, 5], given u_<d; the identity outside."""
-    return _near_identity(
-        flows.NSF(latent, context, transforms=transforms, **_network(hidden)).transform
-    )
-
-
-def _network(hidden: int) -> dict:
-    """Smooth, so that the density is."""
-    return {"hidden_features": (hidden, hidden), "activation": nn.SiLU}
-
-
-def _near_identity(composed: nn.Module) -> nn.Module:
-    """Shrink each map's read-out, or in one dimension its numbers; gradients stay alive."""
-    for transform in composed.transforms:
-        readout = transform.hyper[-1] if hasattr(transform, "hyper") else transform
-        for parameter in readout.parameters():
-            parameter.data *= 0.1
-    return composed
+def _inverse(other: Map | None) -> Map:
+    if other is None:
+        raise ValueError("a Flow has neither push nor pull. Pass one of them.")
+    return other.inv

@@ -2,12 +2,15 @@ r"""The negative binomial by log mean m and log dispersion theta: variance m + m
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.distributions import constraints
 from torch.nn.functional import softplus
+from torch.types import _size
 
 from . import sparse
 
@@ -19,12 +22,30 @@ class NegativeBinomial(TorchDistribution):
 
         p(x) = Gamma(x + theta) / (Gamma(theta) x!) (theta / (theta + m))^theta (m / (theta + m))^x
 
-    It is the Gamma-Poisson mixture x ~ Poisson(l), l ~ Gamma(theta, theta / m), and the Poisson
-    distribution as theta grows. Everything works in logs: nothing underflows for means down to 0
-    and up to 1e8, and theta from 1e-8 to 1e8; `log_prob` is accurate to float rounding there.
+    It is the Gamma-Poisson mixture x ~ Poisson(l), l ~ Gamma(theta, theta / m), and becomes the
+    Poisson distribution as theta grows. `log_prob` is computed in logs and accurate to float
+    rounding for means up to 1e8, however small, and theta from 1e-8 to 1e8.
 
-    Shapes: parameters broadcast against each other and the value; event shape is ().
-    Second derivatives of `log_prob` are refused by autograd (RuntimeError).
+    Parameters
+    ----------
+    log_mean, log_dispersion
+        Log mean and log dispersion; they broadcast against each other. The event shape is ().
+    validate_args
+        Check parameters and values; None follows the default of `torch.distributions`.
+
+    Raises
+    ------
+    RuntimeError
+        By autograd, for second derivatives of `log_prob`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> d = NegativeBinomial(torch.tensor(10.0).log(), torch.tensor(2.0).log())
+    >>> round(d.mean.item(), 3), round(d.variance.item(), 3)
+    (10.0, 60.0)
+    >>> d.log_prob(torch.tensor(0.0)).exp()  # (2 / 12)^2
+    tensor(0.0278)
     """
 
     arg_constraints = {"log_mean": constraints.real, "log_dispersion": constraints.real}
@@ -36,7 +57,7 @@ class NegativeBinomial(TorchDistribution):
         self.log_mean, self.log_dispersion = torch.broadcast_tensors(log_mean, log_dispersion)
         super().__init__(self.log_mean.shape, validate_args=validate_args)
 
-    def expand(self, batch_shape: torch.Size, _instance: object = None) -> NegativeBinomial:
+    def expand(self, batch_shape: _size, _instance: object = None) -> NegativeBinomial:
         new = self._get_checked_instance(NegativeBinomial, _instance)
         new.log_mean = self.log_mean.expand(batch_shape)
         new.log_dispersion = self.log_dispersion.expand(batch_shape)
@@ -56,10 +77,11 @@ class NegativeBinomial(TorchDistribution):
         if self._validate_args:
             self._validate_sample(value)
         whole = torch.broadcast_tensors(value, self.log_mean, self.log_dispersion)
-        return _LogProb.apply(*whole, torch.is_grad_enabled())
+        gradient = torch.is_grad_enabled() or torch.jit.is_tracing()  # a traced graph serves both
+        return _LogProb.apply(*whole, gradient)
 
     @torch.no_grad()
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:  # noqa: B008
         shape = self._extended_shape(sample_shape)
         theta = self.log_dispersion.double().exp().expand(shape)
         # for tiny theta almost every gamma draw underflows to 0, and so does the count
@@ -76,21 +98,24 @@ class _LogProb(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, x: Tensor, log_mean: Tensor, log_dispersion: Tensor, gradient: bool
+        ctx: Any, x: Tensor, log_mean: Tensor, log_dispersion: Tensor, gradient: bool
     ) -> Tensor:
         theta = sparse.distinct(log_dispersion).exp()
         small, large = _small_and_large(x, theta)
         logits = (log_mean - log_dispersion).contiguous()  # below it is written by position
         log_gain = softplus(logits, threshold=40)  # log(1 + m / theta)
-        added = _at_small(small, x, log_mean, log_dispersion, log_gain) if len(small) else ()
+        added = (
+            _at_small(small, x, log_mean, log_dispersion, log_gain) if small is not None else ()
+        )
         value = log_gain.mul_(-theta)  # in place: fresh memory costs more than arithmetic here
         dense = [value]
         if gradient:
             by_mean = logits.sigmoid_().mul_(-theta)
             dense += [by_mean, value - by_mean]
-        for whole, term in zip(dense, added, strict=False):
-            whole.view(-1).index_add_(0, small, term)
-        if len(large):
+        if small is not None:
+            for whole, term in zip(dense, added, strict=False):
+                whole.view(-1).index_add_(0, small, term)
+        if sparse.everywhere(x) or len(large):
             exact = _at_large(large, x, log_mean, log_dispersion)
             dense = [sparse.place(d, large, e, x) for d, e in zip(dense, exact, strict=False)]
         ctx.save_for_backward(*dense[1:])
@@ -98,16 +123,16 @@ class _LogProb(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[None, Tensor, Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor, Tensor, None]:
         by_mean, by_dispersion = ctx.saved_tensors
         return None, grad * by_mean, grad * by_dispersion, None
 
 
-def _small_and_large(x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
-    """Flat positions of the positive counts: those worth a table, and the others."""
+def _small_and_large(x: Tensor, theta: Tensor) -> tuple[Tensor | None, Tensor]:
+    """Flat positions of positive counts: those in the table, if one is used, and the others."""
     where = sparse.positive(x)
     if sparse.everywhere(x) or theta.numel() * TABLE > 4 * len(where):
-        return where[:0], where
+        return None, where
     small = x.reshape(-1)[where] <= TABLE
     return where[small], where[~small]
 
@@ -115,7 +140,7 @@ def _small_and_large(x: Tensor, theta: Tensor) -> tuple[Tensor, Tensor]:
 def _at_small(
     where: Tensor, x: Tensor, log_mean: Tensor, log_dispersion: Tensor, log_gain: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """What counts of 1 .. TABLE add to log p(0) and to its gradient, in the parameters' dtype.
+    """The terms that counts of 1 .. TABLE add to log p(0) and to its gradient.
 
     log p(x) - log p(0) = sum_{j<x} log((1 + j / theta) / (j + 1)) + x log(m / (1 + m / theta))
     """

@@ -2,11 +2,14 @@ r"""The Poisson distribution by log mean."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torch.distributions import constraints
+from torch.types import _size
 
 from . import sparse
 
@@ -14,8 +17,26 @@ from . import sparse
 class Poisson(TorchDistribution):
     r"""Counts with mean and variance m = exp(log_mean):  p(x) = m^x exp(-m) / x!.
 
-    The limit of `NegativeBinomial` as its dispersion theta grows. Event shape is ();
-    second derivatives of `log_prob` are refused by autograd (RuntimeError).
+    The limit of `NegativeBinomial` as its dispersion theta grows.
+
+    Parameters
+    ----------
+    log_mean
+        Log mean, of any shape; the event shape is ().
+    validate_args
+        Check parameters and values; None follows the default of `torch.distributions`.
+
+    Raises
+    ------
+    RuntimeError
+        By autograd, for second derivatives of `log_prob`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> d = Poisson(torch.tensor(3.0).log())
+    >>> d.log_prob(torch.arange(200.0)).exp().sum().isclose(torch.tensor(1.0))
+    tensor(True)
     """
 
     arg_constraints = {"log_mean": constraints.real}
@@ -25,7 +46,7 @@ class Poisson(TorchDistribution):
         self.log_mean = log_mean
         super().__init__(log_mean.shape, validate_args=validate_args)
 
-    def expand(self, batch_shape: torch.Size, _instance: object = None) -> Poisson:
+    def expand(self, batch_shape: _size, _instance: object = None) -> Poisson:
         new = self._get_checked_instance(Poisson, _instance)
         new.log_mean = self.log_mean.expand(batch_shape)
         super(Poisson, new).__init__(torch.Size(batch_shape), validate_args=False)
@@ -46,7 +67,7 @@ class Poisson(TorchDistribution):
         return _LogProb.apply(*torch.broadcast_tensors(value, self.log_mean))
 
     @torch.no_grad()
-    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:  # noqa: B008
         rate = self.log_mean.double().exp().expand(self._extended_shape(sample_shape))
         return torch.poisson(rate).to(self.log_mean.dtype)
 
@@ -55,7 +76,7 @@ class _LogProb(torch.autograd.Function):
     """log p(x) and its gradient x - m in log_mean; both arguments of one shape."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, log_mean: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, log_mean: Tensor) -> Tensor:
         mean = log_mean.exp()
         ctx.save_for_backward(x, mean)
         where = sparse.positive(x)
@@ -66,6 +87,6 @@ class _LogProb(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[None, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
         x, mean = ctx.saved_tensors
         return None, grad * (x - mean)

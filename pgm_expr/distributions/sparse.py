@@ -25,11 +25,12 @@ SERIES_FROM = 16.0  # the five-term series below is exact to 1e-17 from here
 
 
 def everywhere(x: Tensor) -> bool:
-    """Whether every entry is treated as positive, as on an accelerator.
+    """Whether every entry is treated as positive: on an accelerator, and while a graph is traced.
 
-    There a shape that depends on the data would force a synchronisation, and lgamma is cheap.
+    On an accelerator a shape that depends on the data would force a synchronisation, and lgamma is
+    cheap. In a traced graph the shapes of one minibatch would be those of all.
     """
-    return x.device.type != "cpu"
+    return x.device.type != "cpu" or torch.jit.is_tracing()
 
 
 def positive(x: Tensor) -> Tensor:
@@ -55,7 +56,7 @@ def distinct(parameter: Tensor) -> Tensor:
 def owner(parameter: Tensor, where: Tensor) -> Tensor:
     """For each flat position, the flat position in `distinct(parameter)` it is expanded from."""
     entries = distinct(parameter)
-    if entries.numel() == entries.shape[-1:].numel():  # one a gene, the usual case
+    if not any(parameter.stride()[:-1]):  # one a gene, the usual case
         return where % entries.numel()
     numbers = torch.arange(entries.numel(), device=where.device).view(entries.shape)
     return numbers.expand(parameter.shape).reshape(-1)[where]

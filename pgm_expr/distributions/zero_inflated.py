@@ -1,4 +1,4 @@
-"""Zero inflation: Pyro's mixture around our own negative binomial."""
+"""Zero inflation: Pyro's mixture around `NegativeBinomial`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from pyro.distributions import ZeroInflatedDistribution
 from torch import Tensor
 from torch.nn.functional import logsigmoid
+from torch.types import _size
 
 from .negative_binomial import NegativeBinomial
 
@@ -15,18 +16,30 @@ class ZeroInflatedNegativeBinomial(ZeroInflatedDistribution):
 
         p(0) = g + (1 - g) NB(0),   p(x) = (1 - g) NB(x) for x > 0,   mean (1 - g) m
 
-    It is `NegativeBinomial(log_mean, log_dispersion)` as gate_logits falls. Sampling and
-    moments are Pyro's; `log_prob` is ours, accurate where p(0) is near 1.
-    Shapes: all parameters broadcast against each other; event shape is ().
+    It becomes `NegativeBinomial(log_mean, log_dispersion)` as gate_logits falls. Sampling and
+    moments are Pyro's; `log_prob` is accurate also where p(0) is near 1.
+
+    Parameters
+    ----------
+    log_mean, log_dispersion
+        Those of the negative binomial, before zero inflation.
+    gate_logits
+        Log odds of an additional zero. All three broadcast; the event shape is ().
+
+    Examples
+    --------
+    >>> import torch
+    >>> even = torch.tensor(0.0)
+    >>> d = ZeroInflatedNegativeBinomial(torch.tensor(10.0).log(), torch.tensor(2.0).log(), even)
+    >>> d.log_prob(torch.tensor(0.0)).exp()  # 1/2 + 1/2 (2 / 12)^2
+    tensor(0.5139)
     """
 
     def __init__(self, log_mean: Tensor, log_dispersion: Tensor, gate_logits: Tensor) -> None:
         base = NegativeBinomial(log_mean, log_dispersion)
         super().__init__(base, gate_logits=gate_logits)
 
-    def expand(
-        self, batch_shape: torch.Size, _instance: object = None
-    ) -> ZeroInflatedNegativeBinomial:
+    def expand(self, batch_shape: _size, _instance: object = None) -> ZeroInflatedNegativeBinomial:
         new = self._get_checked_instance(ZeroInflatedNegativeBinomial, _instance)
         base, gate_logits = self.base_dist.expand(batch_shape), self.gate_logits
         ZeroInflatedDistribution.__init__(

@@ -1,38 +1,42 @@
-"""Judging a fitted story: takes (model, guide, batches) or arrays, never a story by name."""
+"""Measures of a fitted story, as functions of (model, guide, batches) or of arrays."""
 
-from .baselines import Baseline, fit_baseline
-from .classifier import (
+from .bounds.baselines import Baseline, fit_baseline
+from .bounds.held_out import elbo, iwae, standard_error
+from .bounds.ranking import difference, rank, score, spread, uncertainty, zero_inflation
+from .counts.statistics import compare_counts, gene_statistics
+from .counts.two_sample import TwoSample, markers_on, two_sample
+from .counts.typicality import Typicality, typicality
+from .effects.differential import Kept, kept
+from .guide.refine import Refined, amortisation_gap
+from .guide.sbc import Calibration, sbc
+from .judge import judge
+from .latent.classifier import (
     Classifier,
     calibration_error,
     excess_calibration_error,
     fit_classifier,
 )
-from .clusters import Clusters, agreement, find_clusters
-from .compare import difference, rank, score, spread, uncertainty, zero_inflation
-from .counts import compare_counts, gene_statistics
-from .disentanglement import cca, dci, mig
-from .expression import (
-    draw_posterior,
-    draw_prior,
-    draw_states,
-    normalized_expression,
-    predict,
-)
-from .heldout import elbo, iwae, standard_error, withheld
-from .judge import judge
-from .leakage import Leakage, leakage
-from .probes import pca, probe
-from .refine import Refined, amortisation_gap
-from .structure import Explained, Readability, explained, readability
+from .latent.clusters import Clusters, agreement, find_clusters
+from .latent.disentanglement import cca, dci, mig
+from .latent.leakage import Leakage, leakage
+from .latent.mixing import Mixed, mixing
+from .latent.novelty import mahalanobis, neighbour_distance
+from .latent.probes import pca, probe
+from .latent.structure import Explained, Readability, explained, readability
 
 __all__ = [
     "Baseline",
-    "Clusters",
+    "Calibration",
     "Classifier",
+    "Clusters",
     "Explained",
+    "Kept",
     "Leakage",
+    "Mixed",
     "Readability",
     "Refined",
+    "TwoSample",
+    "Typicality",
     "agreement",
     "amortisation_gap",
     "calibration_error",
@@ -40,9 +44,6 @@ __all__ = [
     "compare_counts",
     "dci",
     "difference",
-    "draw_posterior",
-    "draw_prior",
-    "draw_states",
     "elbo",
     "excess_calibration_error",
     "explained",
@@ -52,18 +53,23 @@ __all__ = [
     "gene_statistics",
     "iwae",
     "judge",
+    "kept",
     "leakage",
+    "mahalanobis",
+    "markers_on",
     "mig",
-    "normalized_expression",
+    "mixing",
+    "neighbour_distance",
     "pca",
-    "predict",
     "probe",
     "rank",
     "readability",
+    "sbc",
     "score",
     "spread",
     "standard_error",
+    "two_sample",
+    "typicality",
     "uncertainty",
-    "withheld",
     "zero_inflation",
 ]

@@ -1,4 +1,4 @@
-"""One verdict on a fitted story: held-out likelihood, latent use, probes, draws, baselines."""
+"""Figures of a fitted story: held-out likelihood, latent use, probes, draws, beside baselines."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..inference import ELBO, Objective, latent_use, seeded
-from . import heldout
-from .baselines import fit_baseline
-from .counts import compare_counts
-from .expression import draw_posterior, draw_prior
-from .heldout import withheld
-from .probes import pca, probe
+from ..predict import Batch, draw_posterior, draw_prior, withheld
+from .bounds import held_out as heldout
+from .bounds.baselines import fit_baseline
+from .bounds.ranking import Batches
+from .counts.statistics import compare_counts
+from .guide.sites import has_states
+from .latent.probes import pca, probe
 
 COUNTS = "counts given library"
-Pair = tuple[Tensor, Tensor]
-Batches = Callable[[], Iterable[Mapping[str, Tensor]]]
+Arrays = tuple[np.ndarray, np.ndarray]  # of training cells and of held-out ones
 
 
 def judge(
@@ -33,37 +34,71 @@ def judge(
     objective: Callable[..., Objective] = ELBO,
     measure: str = COUNTS,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Judge a story on held-out cells: (metrics, table).
+    """Judge a story on held-out cells, beside baselines.
 
-    `train()` and `test()` sweep their cells; the baselines, PCA and the probe learn on `train`.
-    Metrics are numbers by name, in nats per cell where they are likelihoods. The table has one
-    row a model: held-out log p, its difference to the story paired over cells with its standard
-    error, and the probe's macro-F1. Figures that need labels are None without them.
-    Labels and targets are for baseline and probe: the story is told none, see `withheld`.
+    The story sees no label and no target, see `predict.withheld`; baselines and probes do.
 
-    `measure` is what the story's log p is a probability of. The baselines are about counts given
-    the library, so beside another measure they are left out; detection is compared as 0 and 1.
+    Parameters
+    ----------
+    model, guide
+        A fitted pair.
+    train, test
+        Functions that return minibatches of the training and of the held-out cells. Baselines,
+        PCA and probes are fitted to the training cells.
+    labels
+        Number of labels; 0 where the data have none.
+    draws
+        Numbers K of draws of the importance-weighted bound.
+    objective
+        Bound of the story, for ELBO and KL.
+    measure
+        What the story's log p is a probability of. Baselines are of counts given the library, so
+        beside another measure they are left out; detection is compared as 0 and 1.
+
+    Returns
+    -------
+    metrics
+        Numbers by name, likelihoods in nats per cell. None where labels are needed and missing;
+        a story without a latent state of cells has a KL of 0 and no probe.
+    table
+        One row per model: held-out log p, the story's minus it with its standard error, paired
+        over cells, and macro-F1 of a probe.
+
+    Examples
+    --------
+    >>> from pgm_expr.guides import VAEGuide
+    >>> from pgm_expr.models import VAE
+    >>> pair = VAE(genes=5, latent=2), VAEGuide(genes=5, latent=2)
+    >>> x = torch.arange(1.0, 301.0).view(60, 5) % 7
+    >>> cells = {"x": x, "library": x.sum(-1, keepdim=True)}
+    >>> metrics, table = judge(*pair, lambda: [cells], lambda: [cells], draws=(10, 20))
+    >>> [row["model"] for row in table]
+    ['story', 'gene_nb']
+    >>> metrics["heldout_elbo"] < metrics["heldout_iwae"]
+    True
     """
     bounds = heldout.iwae(model, guide, withheld(test()), draws)
     fine, coarse = bounds[draws[1]], bounds[draws[0]]
     bound = objective(model, guide, cells=math.inf)
-    use = latent_use(bound, withheld(test()))
+    states = has_states(model, guide, next(iter(withheld(test()))))
+    use = latent_use(bound, withheld(test())) if states else None
     x_train, x_test = _counts(train(), measure), _counts(test(), measure)
     y_train, y_test = _labels(train()), _labels(test())
-    probes = {}
-    if labels:
-        latents = latent_use(bound, withheld(train())).loc, use.loc
-        probes = _probes(latents, (x_train, x_test), (y_train, y_test))
+    probes: dict[str, float] = {}
+    if use and y_train is not None and y_test is not None and labels:
+        latents = latent_use(bound, withheld(train())).loc.cpu().numpy(), use.loc.cpu().numpy()
+        codes = y_train.numpy(), y_test.numpy()
+        probes = _probes(latents, (x_train.numpy(), x_test.numpy()), codes)
     metrics = {
         "measure": measure,
         "heldout_elbo": heldout.elbo(model, guide, withheld(test()), objective).mean().item(),
         "heldout_iwae": coarse.mean().item(),
         "heldout_iwae_se": heldout.standard_error(coarse),
         f"heldout_iwae_{draws[1]}": fine.mean().item(),
-        "kl": use.kl.sum().item(),
-        "kl_per_dimension": use.kl.tolist(),
-        "active_units": use.active_units,
-        "collapse": use.verdict(),
+        "kl": use.kl.sum().item() if use else 0.0,
+        "kl_per_dimension": use.kl.tolist() if use else [],
+        "active_units": use.active_units if use else 0,
+        "collapse": use.verdict() if use else None,
         "probe_macro_f1": probes.get("story"),
         "pca_probe_macro_f1": probes.get("pca"),
         **_draw_figures(model, guide, test, x_train, x_test),
@@ -73,22 +108,18 @@ def judge(
     return metrics, _table(coarse, rivals, probes, f"iwae-{draws[0]}")
 
 
-def _counts(batches: Iterable[Mapping[str, Tensor]], measure: str) -> Tensor:
+def _counts(batches: Iterable[Batch], measure: str) -> Tensor:
     x = torch.cat([batch["x"].cpu() for batch in batches])
     return (x > 0).float() if measure == "detection" else x
 
 
-def _labels(batches: Iterable[Mapping[str, Tensor]]) -> Tensor | None:
+def _labels(batches: Iterable[Batch]) -> Tensor | None:
     found = [batch["label"].cpu() for batch in batches if "label" in batch]
     return torch.cat(found) if found else None
 
 
-def _probes(latents: Pair, counts: Pair, labels: Pair) -> dict[str, float]:
-    """Macro-F1 of a logistic probe of the latent means, and of as many principal components.
-
-    Each pair holds training cells and held-out ones.
-    """
-    latents, counts, labels = ([t.cpu().numpy() for t in p] for p in (latents, counts, labels))
+def _probes(latents: Arrays, counts: Arrays, labels: Arrays) -> dict[str, float]:
+    """Macro-F1 of a logistic probe of the latent means, and of as many principal components."""
     size = min(latents[0].shape[1], len(labels[0]) - 1)
     components = pca(*counts, size=size)
     return {

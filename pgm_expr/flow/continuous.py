@@ -1,15 +1,16 @@
-r"""A continuous flow: noise carried to states by a velocity, learnt by maximum likelihood.
+r"""A continuous normalising flow: a velocity from noise to states, fitted by maximum likelihood.
 
     dx/dt = v(x, t, c),  x_0 ~ Normal(0, I),  x_1 the state
     log p(x_1 | c) = log Normal(x_0; 0, I) - int_0^1 tr(dv/dx) dt
 
-v is any network, for the solver inverts it; but one that steps can't follow would be trained on
-errors of the solver. So time enters as it is, not by fast waves, and all is smooth.
+v can be any network, since the solver inverts it; but where few steps do not resolve v, training
+would fit the solver's errors. So time enters directly, not by sines of high frequency, and the
+network is smooth.
 
 A step of training solves back from x_1 by RK4 and takes the trace by Hutchinson's estimate from
 one draw of signs, so that its gradient is that of the likelihood on average; up to two dimensions
-the trace is exact there too. A density asked for later is exact up to the adaptive solver's
-tolerance and 32 dimensions.
+the trace is exact there too. Densities after training are exact up to the adaptive solver's
+tolerance, in up to 32 dimensions.
 
 Chen et al., Neural ODEs, NeurIPS 2018, https://arxiv.org/abs/1806.07366
 Grathwohl et al., FFJORD, ICLR 2019, https://arxiv.org/abs/1810.01367
@@ -17,23 +18,51 @@ Grathwohl et al., FFJORD, ICLR 2019, https://arxiv.org/abs/1810.01367
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from ..nn import check_condition, learn_standardised
+from ..nn import StateGenerator, check_condition
 from ..nn.divergence import ways
-from ..nn.learn import Draw
 from . import ode
 
 
-class ContinuousFlow(nn.Module):
-    """States z (N, D), under conditions (N, C) where it has any: then each call needs them.
+class ContinuousFlow(StateGenerator):
+    """A generator of states by a continuous normalising flow, with density and inverse.
 
-    `solver_steps` are RK4's in training, each of four evaluations.
+    Trained by maximum likelihood, for 1500 steps by default; the loss is -log p(x | c) in nats.
+    With conditions, every call requires them.
+
+    Parameters
+    ----------
+    size
+        Dimensions D of a state.
+    conditions
+        Number of encoded conditions C; 0 for none.
+    hidden, layers
+        Width and number of hidden layers of the velocity's network.
+    solver_steps
+        Steps of RK4 in training, of four evaluations each.
+
+    References
+    ----------
+    Chen et al., Neural ODEs, NeurIPS 2018, https://arxiv.org/abs/1806.07366
+    Grathwohl et al., FFJORD, ICLR 2019, https://arxiv.org/abs/1810.01367
+
+    Examples
+    --------
+    >>> import torch
+    >>> _ = torch.manual_seed(0)
+    >>> flow = ContinuousFlow(size=2, hidden=8)
+    >>> losses = list(flow.fit(lambda: 5 + torch.randn(64, 2), steps=3))
+    >>> z = flow.sample(4)
+    >>> z.shape, flow.log_prob(z).shape
+    (torch.Size([4, 2]), torch.Size([4]))
     """
+
+    default_steps: ClassVar[int] = 1500
 
     def __init__(
         self,
@@ -44,28 +73,9 @@ class ContinuousFlow(nn.Module):
         layers: int = 2,
         solver_steps: int = 4,
     ) -> None:
-        super().__init__()
-        self.size, self.conditions, self.solver_steps = size, conditions, solver_steps
+        super().__init__(size, conditions)
+        self.solver_steps = solver_steps
         self.network = GatedNetwork(size, conditions, hidden, layers)
-        self.register_buffer("mean", torch.zeros(size))
-        self.register_buffer("scale", torch.ones(size))
-
-    def fit(
-        self,
-        posterior: Draw,
-        condition: Tensor | None = None,
-        *,
-        steps: int = 1500,
-        seed: int = 0,
-        **learning: float,
-    ) -> Iterator[float]:
-        """Train in place on draws (N, D) of `posterior()`; yields each epoch's mean loss, in nats.
-
-        `learning` goes to `nn.learn`. Its units are those of the first draw.
-        """
-        return learn_standardised(
-            self, self.loss, posterior, condition, steps=steps, seed=seed, **learning
-        )
 
     def loss(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """-log p(x | c), (N,), of standardised states x (N, D), as training estimates it."""
@@ -73,7 +83,7 @@ class ContinuousFlow(nn.Module):
         return -ode.log_prob(self._under(c, len(x)), x, signs, ode.rk4, self.solver_steps)
 
     def sample(self, n: int, condition: Tensor | None = None) -> Tensor:
-        """States (n, D), row i under row i of `condition` (n, C)."""
+        """States (n, D), row i given row i of `condition` (n, C)."""
         return self.decode(torch.randn(n, self.size).to(self.mean), condition)
 
     @torch.no_grad()
@@ -86,7 +96,17 @@ class ContinuousFlow(nn.Module):
         exact: int = 32,
         probes: int = 8,
     ) -> Tensor:
-        """log p(z | c), (N,), of z (N, D): by `probes` signs above `exact` dimensions."""
+        """log p(z | c), (N,), of states z (N, D).
+
+        Parameters
+        ----------
+        z, condition
+            States and their conditions (N, C).
+        solver
+            Solver of the differential equation, see `flow.ode`.
+        exact, probes
+            Above `exact` dimensions the divergence is estimated from `probes` random signs.
+        """
         x, v = (z - self.mean) / self.scale, self._under(condition, len(z))
         found = ode.log_prob(v, x, ways(x, exact=exact, probes=probes), solver)
         return found - self.scale.log().sum()
@@ -111,24 +131,34 @@ class ContinuousFlow(nn.Module):
 
 
 class GatedNetwork(nn.Module):
-    """(N, D) of x (N, D), t () and c (N, C): tanh layers, scaled and shifted by what t and c say.
+    """(N, D) from x (N, D), t () and c (N, C): tanh layers, scaled and shifted by t and c.
 
-    It has no norms of layers, which would cost most of a second derivative, and starts at zero.
+    Without layer norms, whose second derivatives are expensive. It starts at zero.
     """
 
     def __init__(self, size: int, conditions: int, hidden: int, layers: int) -> None:
         super().__init__()
-        self.told = nn.Sequential(nn.Linear(1 + conditions, hidden), nn.SiLU())
+        self.embed = nn.Sequential(nn.Linear(1 + conditions, hidden), nn.SiLU())
         widths = [size] + layers * [hidden]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.gates = nn.ModuleList(nn.Linear(hidden, 2 * hidden) for _ in range(layers))
         self.end = nn.Linear(hidden, size)
         nn.init.zeros_(self.end.weight), nn.init.zeros_(self.end.bias)
+        self.register_load_state_dict_pre_hook(_rename_old_weights)
 
     def forward(self, x: Tensor, t: Tensor, c: Tensor | None = None) -> Tensor:
         t = t.reshape(1, 1).expand(1 if c is None else len(c), 1)
-        told = self.told(t if c is None else torch.cat([t, c], -1))
+        e = self.embed(t if c is None else torch.cat([t, c], -1))  # (N, H)
         for layer, gate in zip(self.layers, self.gates, strict=True):
-            scale, shift = gate(told).chunk(2, -1)
+            scale, shift = gate(e).chunk(2, -1)
             x = torch.tanh((1 + scale) * layer(x) + shift)
         return self.end(x)
+
+
+def _rename_old_weights(
+    module: nn.Module, state: dict[str, Tensor], prefix: str, *_: object
+) -> None:
+    """Accept weights saved by version 0.5, where `embed` had another name."""
+    old = f"{prefix}told."
+    for name in [name for name in state if name.startswith(old)]:
+        state[f"{prefix}embed.{name.removeprefix(old)}"] = state.pop(name)

@@ -10,6 +10,7 @@ from .ladder import LadderGuide
 from .latent_library import LatentLibraryGuide
 from .linear import LinearVAEGuide
 from .mixture import MixtureOfVAEsGuide
+from .offset import OffsetGuide
 from .regress import RegressGuide
 from .shift import ShiftGuide
 from .vae import VAEGuide
@@ -23,9 +24,10 @@ __all__ = [
     "LabelGuide",
     "LadderGuide",
     "LatentLibraryGuide",
-    "RegressGuide",
     "LinearVAEGuide",
     "MixtureOfVAEsGuide",
+    "OffsetGuide",
+    "RegressGuide",
     "ShiftGuide",
     "VAEGuide",
 ]

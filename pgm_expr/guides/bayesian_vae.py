@@ -23,13 +23,14 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer.autoguide import AutoNormal
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..nn import features
 from ..parts import DiagonalNormal
 
 
-class BayesianVAEGuide(nn.Module):
+class BayesianVAEGuide(PyroModule):
     """q(theta) q(z | x); pass another `posterior` to swap the family of z."""
 
     def __init__(
@@ -41,10 +42,10 @@ class BayesianVAEGuide(nn.Module):
         encoder_dropout: float = 0.2,
         posterior: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("BayesianVAEGuide")
         self.encode = features(genes, hidden, dropout=encoder_dropout)
         self.posterior = posterior or DiagonalNormal(hidden, latent)
-        with pyro.settings.context(module_local_params=True):
+        with pyro.get_param_store().scope():  # what is learned starts with this guide
             self.shared = AutoNormal(poutine.block(model, expose=["log_dispersion"]))
             self.shared(torch.ones(1, 1))  # it has parameters from here on
 

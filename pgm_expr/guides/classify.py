@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import pyro
 import torch
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..nn import features
 from ..parts import DiagonalNormal
 
 
-class ClassifyGuide(nn.Module):
+class ClassifyGuide(PyroModule):
     """q(z | x); pass another `posterior` to swap its family."""
 
     def __init__(
@@ -36,7 +37,7 @@ class ClassifyGuide(nn.Module):
         encoder_dropout: float = 0.2,
         posterior: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("ClassifyGuide")
         self.encode = features(genes, hidden, dropout=encoder_dropout)
         self.posterior = posterior or DiagonalNormal(hidden, latent)
 

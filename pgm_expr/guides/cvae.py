@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import pyro
 import torch
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..parts import DiagonalNormal, Gated, Metadata
 
 
-class CVAEGuide(nn.Module):
+class CVAEGuide(PyroModule):
     """q(z | x, c); pass another `posterior` to swap its family."""
 
     def __init__(
@@ -38,7 +39,7 @@ class CVAEGuide(nn.Module):
         condition_dropout: float = 0.0,
         posterior: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("CVAEGuide")
         self.metadata = Metadata(conditions, batches, condition_dropout)
         self.encode = Gated(genes, self.metadata.features, hidden, encoder_dropout)
         self.posterior = posterior or DiagonalNormal(hidden, latent)

@@ -29,13 +29,14 @@ from __future__ import annotations
 
 import pyro
 import torch
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..nn import concat
 from ..parts import DiagonalNormal, Gated, product
 
 
-class HierarchicalGuide(nn.Module):
+class HierarchicalGuide(PyroModule):
     """q(z_type | x, label) q(z_state | x, condition) q(z_technical | x, batch)."""
 
     def __init__(
@@ -50,7 +51,7 @@ class HierarchicalGuide(nn.Module):
         hidden: int = 128,
         encoder_dropout: float = 0.2,
     ) -> None:
-        super().__init__()
+        super().__init__("HierarchicalGuide")
         self._borrowed = (model,)
         sizes = genes, conditions + batches, hidden, encoder_dropout
         self.encode_type, self.encode_state, self.encode_technical = (

@@ -26,13 +26,14 @@ from __future__ import annotations
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..nn import features
 from ..parts import ClassHead, Confusion, DiagonalNormal
 
 
-class LabelGuide(nn.Module):
+class LabelGuide(PyroModule):
     """q(y | x, label) q(z | x); pass another `posterior` to swap the family of z."""
 
     def __init__(
@@ -45,7 +46,7 @@ class LabelGuide(nn.Module):
         noise: float = 0.0,
         posterior: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("LabelGuide")
         self.encode = features(genes, hidden, dropout=encoder_dropout)
         self.posterior = posterior or DiagonalNormal(hidden, latent)
         self.head = ClassHead(latent, labels)

@@ -26,13 +26,14 @@ from __future__ import annotations
 
 import pyro
 import torch
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..nn import concat, features
 from ..parts import DiagonalNormal, GeneSetEvidence, product
 
 
-class LadderGuide(nn.Module):
+class LadderGuide(PyroModule):
     """q(z | x) q(y | x, z); pass another `posterior` to swap the family of z."""
 
     def __init__(
@@ -44,7 +45,7 @@ class LadderGuide(nn.Module):
         encoder_dropout: float = 0.2,
         posterior: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("LadderGuide")
         self._borrowed = (model,)
         belongs = model.decode.belongs  # (S, G)
         self.encode = features(genes, hidden, dropout=encoder_dropout)

@@ -22,13 +22,14 @@ from __future__ import annotations
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..nn import features
 from ..parts import DiagonalNormal
 
 
-class LatentLibraryGuide(nn.Module):
+class LatentLibraryGuide(PyroModule):
     """q(z | x) q(library | x); pass another `posterior` to swap the family of z."""
 
     def __init__(
@@ -39,7 +40,7 @@ class LatentLibraryGuide(nn.Module):
         encoder_dropout: float = 0.2,
         posterior: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("LatentLibraryGuide")
         self.encode = features(genes, hidden, dropout=encoder_dropout)
         self.posterior = posterior or DiagonalNormal(hidden, latent)
         self.depth = DiagonalNormal(hidden, 1)

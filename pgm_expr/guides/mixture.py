@@ -23,13 +23,14 @@ from __future__ import annotations
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..nn import Linears, features
 from ..parts import DiagonalNormal
 
 
-class MixtureOfVAEsGuide(nn.Module):
+class MixtureOfVAEsGuide(PyroModule):
     """q(y | x) q(z | x, y); pass another `posterior` to swap the family of z."""
 
     def __init__(
@@ -41,7 +42,7 @@ class MixtureOfVAEsGuide(nn.Module):
         encoder_dropout: float = 0.2,
         posterior: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("MixtureOfVAEsGuide")
         self.read = features(genes, hidden, dropout=encoder_dropout)
         self.regime = nn.Linear(hidden, regimes)
         self.state = Linears(regimes, hidden, hidden)

@@ -28,6 +28,7 @@ import math
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..nn import concat, features
@@ -36,7 +37,7 @@ from ..parts import DiagonalNormal
 START = math.log(0.1)  # of the log scale of an effect
 
 
-class ShiftGuide(nn.Module):
+class ShiftGuide(PyroModule):
     """q(e) q(z | x, d); pass another `posterior` to swap the family of z."""
 
     def __init__(
@@ -48,7 +49,7 @@ class ShiftGuide(nn.Module):
         encoder_dropout: float = 0.2,
         posterior: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("ShiftGuide")
         self.encode = features(genes + latent, hidden, dropout=encoder_dropout)
         self.posterior = posterior or DiagonalNormal(hidden, latent)
         self.loc = nn.Parameter(torch.zeros(perturbations, latent))

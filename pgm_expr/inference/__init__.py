@@ -5,19 +5,21 @@ from .collapse import LatentUse, PosteriorCollapse, latent_use
 from .enumerated import Enum
 from .fit import Plan, fit, score
 from .importance import IWAE, Renyi
-from .noise import seeded
+from .lint import check_story
 from .objective import ELBO, MeanField, Objective, Trace
 from .postmortem import NONFINITE
-from .progress import CHECKPOINT
+from .resume import CHECKPOINT
+from .rng import seeded
 from .sleep import sleep
-from .tracing import call
+from .tracing import Batch, call
 
 __all__ = [
     "CHECKPOINT",
     "ELBO",
-    "Enum",
-    "NONFINITE",
     "IWAE",
+    "NONFINITE",
+    "Batch",
+    "Enum",
     "LatentUse",
     "MeanField",
     "Objective",
@@ -26,6 +28,7 @@ __all__ = [
     "Renyi",
     "Trace",
     "call",
+    "check_story",
     "fit",
     "latent_use",
     "load_tensors",

@@ -9,36 +9,74 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pyro
 import torch
 from torch import Tensor, nn
 
-from .noise import seeded
+from .lint import check_story
 from .objective import Objective
 from .postmortem import postmortem
-from .progress import CHECKPOINT, Progress
+from .resume import CHECKPOINT, TrainingState
+from .rng import VALIDATION_SEED, seeded
 from .schedule import cyclical, warmup
+from .tracing import Batch
 
-Batch = Mapping[str, Tensor]
-NOISE_OF_VALIDATION = 1  # the same draws at every epoch: differences between epochs are paired
 LEAST = {"batch_size": 1, "patience": 1, "learning_rate": 1e-12}  # 0 elsewhere
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to train; every field is recorded with the run.
+    """Settings of training; all of them are recorded with the run.
 
-    `weight_decay` is AdamW's, on weights of linear layers only (Loshchilov and Hutter, ICLR 2019,
-    https://arxiv.org/abs/1711.05101). Training stops after `patience` epochs without a better
-    validation bound, counted from the end of the warm-up, and the best epoch's weights are kept.
-    Over the `warmup_epochs` beta rises linearly, or `cycles` times where that is not 0; with
-    `warmup_epochs=0` it is constant.
-    `beta` and `free_bits` are those of `Objective.temper` and `Objective.free_bits`; `supervision`
-    is the weight of a story's head, the sites that its model names in `supervised`.
+    Parameters
+    ----------
+    epochs
+        Maximal number of passes over the training cells.
+    batch_size
+        Cells in a minibatch.
+    learning_rate
+        Learning rate of AdamW.
+    weight_decay
+        Weight decay of AdamW, on the weights of linear layers only.
+    warmup_epochs
+        Epochs over which beta rises to its value; 0 keeps it constant.
+    cycles
+        Number of rises of beta during the warm-up; 0 is one linear rise.
+    patience
+        Epochs without a better validation bound, counted from the end of the warm-up, after which
+        training stops. The weights of the best epoch are kept.
+    beta
+        Weight of the KL after the warm-up, see `Objective.temper`.
+    free_bits
+        Nats that each latent dimension costs at least, see `Objective.free_bits`.
+    supervision
+        Weight of the observed sites that a model lists in `supervised`, such as a label.
+    seed
+        Seed of order and noise.
+
+    Raises
+    ------
+    ValueError
+        If a setting is out of range or of the wrong type.
+
+    References
+    ----------
+    Loshchilov and Hutter, ICLR 2019, https://arxiv.org/abs/1711.05101 (AdamW)
+
+    Examples
+    --------
+    >>> Plan(epochs=50, warmup_epochs=10).patience
+    40
+    >>> Plan(epochs=1.5)
+    Traceback (most recent call last):
+        ...
+    ValueError: epochs must be a whole number of at least 0: got 1.5.
     """
 
     epochs: int = 400
@@ -78,61 +116,131 @@ def fit(
     folder: Path | None = None,
     checkpoint_seconds: float = 10.0,
 ) -> Iterator[dict]:
-    """Train an objective's model and guide in place; yields one row of history an epoch.
+    """Train the model and guide of an objective in place, one epoch at a time.
 
-    `batches(seed)` gives the minibatches of one epoch, `validation()` those to select on; without
-    it every epoch counts as the best so far. The warm-up raises beta to the plan's. With a
-    `folder`, progress is saved there every `checkpoint_seconds` and picked up from there.
+    Nothing happens before the first row is requested. After the last one the weights are those of
+    the best epoch, in evaluation mode.
 
-    A row: epoch, beta, train (objective, nats per cell), validation (bound, nats per cell),
-    skipped (steps with a non-finite gradient), seconds of training. Raises FloatingPointError
-    with a post-mortem where a batch keeps giving non-finite numbers.
+    Parameters
+    ----------
+    objective
+        An objective over the pair to train.
+    batches
+        `batches(seed)` gives the minibatches of one epoch, in an order of that seed.
+    validation
+        `validation()` gives the minibatches to select the best epoch on; None selects the last.
+    plan
+        Settings of training.
+    folder
+        Where checkpoints are saved, and resumed from if there is one; None for neither.
+    checkpoint_seconds
+        Least time between two checkpoints.
+
+    Yields
+    ------
+    dict
+        A row of history: epoch, beta, train (loss, nats per cell), validation (bound, nats per
+        cell), skipped (steps with a non-finite gradient), seconds (of training).
+
+    Raises
+    ------
+    ValueError
+        If model and guide do not fit each other or the minibatch, or the checkpoint does not.
+    FloatingPointError
+        If a minibatch gives non-finite values again when it is repeated; names where.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pgm_expr.guides import VAEGuide
+    >>> from pgm_expr.inference import ELBO, Plan, fit
+    >>> from pgm_expr.models import VAE
+    >>> _ = torch.manual_seed(0)
+    >>> x = torch.poisson(torch.full((64, 5), 3.0))
+    >>> cells = {"x": x, "library": x.sum(-1, keepdim=True)}
+    >>> def batches(seed):
+    ...     order = torch.randperm(64, generator=torch.Generator().manual_seed(seed))
+    ...     return ({key: value[rows] for key, value in cells.items()} for rows in order.split(16))
+    >>> objective = ELBO(VAE(genes=5, latent=2), VAEGuide(genes=5, latent=2), cells=64)
+    >>> history = list(fit(objective, batches, lambda: [cells], Plan(epochs=3)))
+    >>> [row["epoch"] for row in history]
+    [0, 1, 2]
+    >>> history[-1]["validation"] > history[0]["validation"]
+    True
     """
     for site in getattr(objective.model, "supervised", ()):
         objective.weight(site, plan.supervision)
-    objective.temper(plan.beta).free_bits(plan.free_bits).check(next(iter(batches(0))))
+    objective.temper(plan.beta).free_bits(plan.free_bits)
+    check_story(objective, next(iter(batches(0))))
     optimizer = _optimizer(objective, plan)
-    progress, checkpoint = Progress(), folder and folder / CHECKPOINT
+    state, checkpoint = TrainingState(), folder and folder / CHECKPOINT
     if checkpoint and checkpoint.exists():
-        progress = Progress.resume(checkpoint, objective, optimizer)
-        yield from progress.history
+        state = TrainingState.resume(checkpoint, objective, optimizer)
+        yield from state.history
     saved = time.monotonic()
-    for epoch in range(len(progress.history), plan.epochs):
-        if progress.since_best >= plan.patience:
+    for epoch in range(len(state.history), plan.epochs):
+        if state.since_best >= plan.patience:
             break
         row = _epoch(objective, optimizer, batches, plan, epoch, folder)
         row["validation"] = score(objective, validation()) if validation else math.nan
-        progress.record(row, objective, first=plan.warmup_epochs)
+        state.record(row, objective, first=plan.warmup_epochs)
         if checkpoint and time.monotonic() - saved >= checkpoint_seconds:
-            progress.save(checkpoint, objective, optimizer)
+            state.save(checkpoint, objective, optimizer)
             saved = time.monotonic()
         yield row
-    objective.load_state_dict(progress.best or objective.state_dict())
+    objective.load_state_dict(state.best or objective.state_dict())
     objective.eval().temper(plan.beta)
 
 
 def steps(
     objective: Objective, optimizer: torch.optim.Optimizer, batches: Iterable[Batch]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One optimizer step a minibatch; yields the loss and whether the step was skipped, as
-    tensors on the device: nothing here waits for it."""
+    """One optimizer step a minibatch: yields its loss and whether it was skipped.
+
+    Both are tensors on the device, so that nothing here waits for it.
+    """
     parameters = list(objective.parameters())
     for batch in batches:
         optimizer.zero_grad()
         loss = objective(**batch)
         loss.backward()
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        optimizer.found_inf = (~(norm + loss.detach()).isfinite()).float()  # a fused step skips
+        skipped = (~(norm + loss.detach()).isfinite()).float()
+        optimizer.found_inf = skipped  # type: ignore[attr-defined]  # a fused step reads it
         optimizer.step()
-        yield loss.detach(), optimizer.found_inf
+        yield loss.detach(), skipped
 
 
 @torch.no_grad()
 def score(objective: Objective, batches: Iterable[Batch]) -> float:
-    """The mean bound over the cells of some batches, nats per cell, in evaluation mode."""
+    """The mean bound over the cells of some minibatches, in evaluation mode.
+
+    Parameters
+    ----------
+    objective
+        An objective; its `per_cell` is averaged.
+    batches
+        Minibatches; every cell counts once.
+
+    Returns
+    -------
+    float
+        Nats per cell, with the same noise at each call.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pgm_expr.guides import VAEGuide
+    >>> from pgm_expr.inference import ELBO, score
+    >>> from pgm_expr.models import VAE
+    >>> objective = ELBO(VAE(genes=5, latent=2), VAEGuide(genes=5, latent=2), cells=8)
+    >>> batch = {"x": torch.ones(8, 5), "library": torch.full((8, 1), 5.0)}
+    >>> score(objective, [batch]) == score(objective, [batch])
+    True
+    """
     training = objective.training
     objective.eval()
-    with seeded(NOISE_OF_VALIDATION), pyro.validation_enabled(False):
+    with seeded(VALIDATION_SEED), pyro.validation_enabled(False):
         bounds = torch.cat([objective.per_cell(**batch) for batch in batches])
     objective.train(training)
     return bounds.double().mean().item()
@@ -149,11 +257,13 @@ def _epoch(
     started, seed = time.perf_counter(), plan.seed * 1_000_003 + epoch
     objective.train().temper(plan.beta * _rise(epoch, plan))
     with seeded(seed), pyro.validation_enabled(False):
-        losses, skipped = zip(*steps(objective, optimizer, batches(seed)), strict=True)
-    losses, skipped = torch.stack(losses), torch.stack(skipped).bool()
+        taken = [*steps(objective, optimizer, batches(seed))]
+    losses = torch.stack([loss for loss, _ in taken])
+    skipped = torch.stack([skip for _, skip in taken]).bool()
     if skipped.any():
         number = int(skipped.nonzero()[0])
-        postmortem(objective, _nth(batches(seed), number), epoch, number, folder)
+        batch = next(islice(batches(seed), number, None))
+        postmortem(objective, batch, epoch, number, folder)
     return {
         "epoch": epoch,
         "beta": objective.beta.item(),
@@ -164,14 +274,10 @@ def _epoch(
 
 
 def _rise(epoch: int, plan: Plan) -> float:
-    """The share of beta in force in an epoch."""
+    """The factor of beta in an epoch."""
     if plan.cycles:
         return cyclical(epoch, plan.warmup_epochs, plan.cycles)
     return warmup(epoch, plan.warmup_epochs)
-
-
-def _nth(batches: Iterable[Batch], number: int) -> Batch:
-    return next(batch for i, batch in enumerate(batches) if i == number)
 
 
 def _optimizer(objective: Objective, plan: Plan) -> torch.optim.AdamW:
@@ -179,7 +285,7 @@ def _optimizer(objective: Objective, plan: Plan) -> torch.optim.AdamW:
     decayed = {id(layer.weight) for layer in layers}
     matrices = [p for p in objective.parameters() if id(p) in decayed]
     others = [p for p in objective.parameters() if id(p) not in decayed]
-    groups = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": matrices}, {"params": others, "weight_decay": 0.0}]
     return torch.optim.AdamW(
         [group for group in groups if group["params"]],
         lr=plan.learning_rate,

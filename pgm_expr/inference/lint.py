@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyro
 import torch
@@ -21,8 +21,7 @@ from pyro.poutine import Trace
 from pyro.util import check_model_guide_match
 from torch import Tensor, nn
 
-from . import places
-from .places import Line
+from .source_lines import Line, Lines, of_attribute, of_error, of_method, prefix, sampled, within
 from .tracing import (
     CELLS,
     NoClosedForm,
@@ -59,23 +58,49 @@ class Half:
 
     def wrong(self, site: str, what: str) -> ValueError:
         """An error about one of its sites."""
-        return ValueError(f"{places.at(self.lines.get(site))}site '{site}' of {self.name} {what}")
+        return ValueError(f"{prefix(self.lines.get(site))}site '{site}' of {self.name} {what}")
 
     def mismatch(self, site: str, what: str) -> ValueError:
         """An error about one of its sites and the other half."""
-        where = places.at(self.lines.get(site))
+        where = prefix(self.lines.get(site))
         return ValueError(
             f"{where}model and guide do not match: site '{site}' of {self.name} {what}"
         )
 
 
-def check(objective: Objective, batch: Mapping[str, Tensor]) -> None:
-    """Run guide, model and objective once, with Pyro's validation on.
+def check_story(objective: Objective, batch: Mapping[str, Tensor]) -> None:
+    """Run guide, model and objective once with Pyro's validation on.
 
-    Raises ValueError that names file, line, half and site of what is wrong.
+    Checks supports, plates, shapes and names of sites, and what a user-defined objective returns
+    and keeps. Random numbers and parameters are left as they were.
+
+    Parameters
+    ----------
+    objective
+        An objective over a model and a guide.
+    batch
+        A minibatch.
+
+    Raises
+    ------
+    ValueError
+        Names file, line, half of the pair and site of what is wrong.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from pgm_expr.guides import VAEGuide
+    >>> from pgm_expr.inference import ELBO, check_story
+    >>> from pgm_expr.models import VAE
+    >>> objective = ELBO(VAE(genes=5, latent=2), VAEGuide(genes=5, latent=2), cells=8)
+    >>> batch = {"x": torch.full((8, 5), 0.5), "library": torch.full((8, 1), 2.5)}
+    >>> check_story(objective, batch)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    ValueError: vae.py, line ...: site 'x' of VAE cannot hold its value: ...
     """
     with pyro.validation_enabled(True), torch.random.fork_rng():
-        with torch.no_grad(), pyro.settings.context(module_local_params=True):
+        with torch.no_grad():
             _check_pair(objective, batch)
         if type(objective).__module__.split(".")[0] != __package__.split(".")[0]:
             _check_own(objective, batch)
@@ -87,7 +112,9 @@ def _check_pair(objective: Objective, batch: Mapping[str, Tensor]) -> None:
         _check_plates(guide, site)
         _check_shape(guide, site, site["fn"].batch_shape)
     _check_discrete(guide)
+    _check_parameters(guide, objective)
     model = _run(objective.model, batch, objective.particles, at=guide.trace)
+    _check_parameters(model, objective)
     for site in model.sites.values():
         _check_plates(model, site)
         _check_shape(model, site, site["fn"].batch_shape)
@@ -112,7 +139,7 @@ def _run(
     enumerate: bool = False,
 ) -> Half:
     cells = len(next(iter(batch.values())))
-    with _in_words(half, cells), places.Lines(half) as lines:
+    with _in_words(half, cells), Lines(half) as lines:
         recorded = trace(half, batch, particles, at, enumerate)
     return Half(type(half).__name__, recorded, lines.found, cells)
 
@@ -123,7 +150,7 @@ def _in_words(module: nn.Module, cells: int) -> Iterator[None]:
     try:
         yield
     except NotInBatch as error:
-        raise ValueError(f"{places.at(places.of_method(type(module)))}{error}") from error
+        raise ValueError(f"{prefix(of_method(type(module)))}{error}") from error
     except NoClosedForm:
         raise
     except Exception as error:
@@ -132,8 +159,8 @@ def _in_words(module: nn.Module, cells: int) -> Iterator[None]:
 
 def _words(error: Exception, module: nn.Module, cells: int) -> str:
     owner = type(module)
-    where = places.at(places.of_error(error, owner) or places.of_method(owner))
-    site = places.sampled(error)
+    where = prefix(of_error(error, owner) or of_method(owner))
+    site = sampled(error)
     plate = PLATE.match(str(error))
     if site and plate and plate[1] == CELLS and int(plate[2]) != cells:
         return f"{where}site '{site}' of {owner.__name__} {_wrong_size(int(plate[2]), cells)}"
@@ -192,6 +219,20 @@ def _check_discrete(guide: Half) -> None:
                 site["name"],
                 f"is enumerated after '{latents[0]['name']}'. Sample it first, and one of its "
                 "kind alone: a cell's cost is averaged over its values.",
+            )
+
+
+def _check_parameters(half: Half, objective: nn.Module) -> None:
+    """What is learned belongs to a module: the optimizer finds it there, and so do saved runs."""
+    known = {id(parameter) for parameter in objective.parameters()}
+    for name in half.trace.param_nodes:
+        value: Any = half.trace.nodes[name]["value"]
+        parameter = value.unconstrained() if hasattr(value, "unconstrained") else value
+        if id(parameter) not in known:
+            where = prefix(half.lines.get(name))
+            raise ValueError(
+                f"{where}pyro.param '{name}' of {half.name} is not trained: no module owns it. "
+                f"Write self.{name} = nn.Parameter(...), or PyroParam, in its constructor."
             )
 
 
@@ -262,11 +303,11 @@ def _enumerated(site: Mapping) -> bool:
 
 def _also(half: Half, site: str) -> str:
     line = half.lines.get(site)
-    return f" ({places.within(line)})" if line else ""
+    return f" ({within(line)})" if line else ""
 
 
 def _check_rest(model: Half, guide: Half) -> None:
-    """What Pyro itself asks of a pair."""
+    """Pyro's own requirements of a pair."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
@@ -283,7 +324,7 @@ def _check_own(objective: Objective, batch: Mapping[str, Tensor]) -> None:
     with _in_words(objective, cells):
         tried = copy.deepcopy(objective)
         loss = tried(**batch)
-    name, where = type(objective).__name__, places.at(places.of_method(type(objective)))
+    name, where = type(objective).__name__, prefix(of_method(type(objective)))
     if not (isinstance(loss, Tensor) and loss.ndim == 0 and loss.requires_grad):
         shape = list(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__
         raise ValueError(
@@ -294,7 +335,7 @@ def _check_own(objective: Objective, batch: Mapping[str, Tensor]) -> None:
     with torch.no_grad(), _in_words(objective, cells):
         bound = tried.per_cell(**batch)
     if bound.shape != (cells,):
-        where = places.at(places.of_method(type(objective), "per_cell"))
+        where = prefix(of_method(type(objective), "per_cell"))
         raise ValueError(
             f"{where}{name}.per_cell must return one number a cell, [{cells}]: got "
             f"{list(bound.shape)}."
@@ -309,13 +350,13 @@ def _check_kept(objective: Objective) -> None:
         for one in _each(value):
             if isinstance(one, float):
                 raise ValueError(
-                    f"{places.at(places.of_attribute(own, name))}{own.__name__} holds the float "
+                    f"{prefix(of_attribute(own, name))}{own.__name__} holds the float "
                     f"{name} = {one:g}, which a captured step would freeze. Write "
                     f"self.register_buffer('{name}', torch.tensor({one:g}), persistent=False)."
                 )
             if isinstance(one, Tensor) and one.grad_fn is not None:
                 raise ValueError(
-                    f"{places.at(places.of_attribute(own, name, last=True))}{own.__name__}.{name} "
+                    f"{prefix(of_attribute(own, name, last=True))}{own.__name__}.{name} "
                     "keeps the graph of every step alive. Write .detach() where it is assigned."
                 )
 

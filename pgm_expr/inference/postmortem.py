@@ -1,9 +1,9 @@
-"""What went non-finite: the site, the parameters, the cells and the genes, in one sentence."""
+"""A report on non-finite values: which site, parameters, cells and genes, in one sentence."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyro
@@ -12,22 +12,36 @@ from torch import Tensor
 
 from .checkpoint import save_tensors
 from .objective import Objective
-from .tracing import sample_sites
+from .tracing import Batch, sample_sites
 
 NONFINITE = "nonfinite.safetensors"
 
 
 def postmortem(
     objective: Objective,
-    batch: Mapping[str, Tensor],
+    batch: Batch,
     epoch: int,
     number: int,
     folder: Path | None = None,
 ) -> None:
-    """Run a batch whose step was skipped again and say what is wrong with it.
+    """Repeat a minibatch whose step was skipped and report what is non-finite.
 
-    The batch is saved as `nonfinite.safetensors` in `folder`. Raises FloatingPointError naming
-    what is still non-finite; warns where the numbers are finite by now.
+    Parameters
+    ----------
+    objective
+        The objective in training.
+    batch
+        The minibatch.
+    epoch, number
+        When its step was skipped: epoch and step, counted from 0.
+    folder
+        Where the minibatch is saved as `nonfinite.safetensors`; None for nowhere.
+
+    Raises
+    ------
+    FloatingPointError
+        If values are non-finite again; names parameters, sites, cells and genes. Otherwise there
+        is a warning.
     """
     place = f"epoch {epoch}, step {number}"
     if folder is not None:
@@ -51,25 +65,22 @@ def _parameters(objective: Objective) -> Iterator[str]:
 
 
 @torch.no_grad()
-def _sites(objective: Objective, batch: Mapping[str, Tensor]) -> Iterator[str]:
+def _sites(objective: Objective, batch: Batch) -> Iterator[str]:
     guide_trace, model_trace = objective.traces(batch)
     for half, trace in (("guide", guide_trace), ("model", model_trace)):
         for site in sample_sites(trace):
-            entries = getattr(site["fn"], "base_dist", site["fn"])
+            fn = site["fn"]
+            entries = fn.base_dist if hasattr(fn, "base_dist") else fn
             bad = ~entries.log_prob(site["value"]).isfinite()
             if bad.any():
                 yield f"{half} site '{site['name']}'" + (_where(bad, batch) if bad.ndim else "")
 
 
-def _where(bad: Tensor, batch: Mapping[str, Tensor]) -> str:
+def _where(bad: Tensor, batch: Batch) -> str:
     """The cells and columns of an (..., N, G) or (..., N) mask, at most five of each."""
     if bad.ndim < 2:
         bad = bad.unsqueeze(-1)
-    cells, columns = (
-        bad.flatten(0, -3).any(0).nonzero(as_tuple=True)
-        if bad.ndim > 2
-        else (bad.nonzero(as_tuple=True))
-    )
+    cells, columns = (bad.flatten(0, -3).any(0) if bad.ndim > 2 else bad).nonzero(as_tuple=True)
     cells = cells.unique()
     cells = batch["index"][cells] if "index" in batch else cells
     return f" (cells {_few(cells)}; columns {_few(columns.unique())})"
@@ -80,7 +91,7 @@ def _few(numbers: Tensor) -> str:
     return shown + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
 
 
-def _gradients(objective: Objective, batch: Mapping[str, Tensor]) -> Iterator[str]:
+def _gradients(objective: Objective, batch: Batch) -> Iterator[str]:
     objective.zero_grad()
     objective(**batch).backward()
     for name, parameter in objective.named_parameters():

@@ -1,67 +1,116 @@
-"""Where a fit stands, and how it is written down and picked up again."""
+"""Live progress bars on stderr: of a fit, in nats per cell, and of any iteration."""
 
 from __future__ import annotations
 
-import copy
-import math
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sized
+from typing import TypeVar
 
-import torch
-from torch import Tensor
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
-from .checkpoint import load_tensors, save_tensors
-from .objective import Objective
-
-CHECKPOINT = "checkpoint.safetensors"
+Item = TypeVar("Item")
 
 
-@dataclass
-class Progress:
-    """What a checkpoint holds beside weights and optimizer."""
+def bar(rows: Iterable[dict], epochs: int, *, show: bool = True) -> Iterator[dict]:
+    """Pass on the rows of a fit and draw a bar of epochs with the validation bound.
 
-    history: list[dict] = field(default_factory=list)
-    best_epoch: int = -1
-    best: dict[str, Tensor] = field(default_factory=dict)
+    Parameters
+    ----------
+    rows
+        Rows of history, as `fit` yields them; `row["validation"]` is shown.
+    epochs
+        Number of epochs at which the bar is full. Training may stop earlier.
+    show
+        Whether to draw at all.
 
-    @property
-    def since_best(self) -> int:
-        """Epochs without improvement; none during the warm-up, where the newest is the best."""
-        return len(self.history) - 1 - self.best_epoch
+    Yields
+    ------
+    dict
+        Each row, unchanged.
 
-    def record(self, row: dict, objective: Objective, *, first: int) -> None:
-        """Append a row; keep the weights if they are the best since epoch `first`."""
-        best = self.history[self.best_epoch]["validation"] if self.history else math.nan
-        better = self.best_epoch < first or math.isnan(best) or row["validation"] > best
-        self.history.append(row)
-        if better:
-            self.best_epoch = row["epoch"]
-            self.best = copy.deepcopy(objective.state_dict())
+    Examples
+    --------
+    >>> rows = [{"epoch": 0, "validation": -12.5}, {"epoch": 1, "validation": -11.0}]
+    >>> [row["epoch"] for row in bar(rows, epochs=2, show=False)]
+    [0, 1]
+    """
+    best = float("-inf")
+    bound = TextColumn("{task.description}")
+    with _progress(
+        TextColumn("epoch"), MofNCompleteColumn(), BarColumn(), bound, show=show
+    ) as progress:
+        task = progress.add_task("", total=epochs)
+        for row in rows:
+            best = max(best, row["validation"])
+            said = f"validation {row['validation']:.2f} (best {best:.2f}) nats/cell"
+            progress.update(task, advance=1, description=said)
+            yield row
+        progress.update(task, total=progress.tasks[0].completed)
 
-    def save(self, path: Path, objective: Objective, optimizer: torch.optim.Optimizer) -> None:
-        """Write everything that `resume` needs as one whole file."""
-        tensors = {f"weights/{name}": t for name, t in objective.state_dict().items()}
-        tensors |= {f"best/{name}": t for name, t in self.best.items()}
-        for number, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{number}/{name}": t for name, t in state.items()}
-        save_tensors(path, tensors, {"history": self.history, "best_epoch": self.best_epoch})
 
-    @classmethod
-    def resume(
-        cls, path: Path, objective: Objective, optimizer: torch.optim.Optimizer
-    ) -> Progress:
-        """Put weights and optimizer back; ValueError where the file is no checkpoint."""
-        tensors, notes = load_tensors(path)
-        if not isinstance(notes, dict) or "history" not in notes:
-            raise ValueError(f"'{path}' is no checkpoint of a fit. Remove it or pass --overwrite.")
-        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "best": {}, "optimizer": {}}
-        for name, tensor in tensors.items():
-            part, rest = name.split("/", 1)
-            parts[part][rest] = tensor
-        objective.load_state_dict(parts["weights"])
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts["optimizer"].items():
-            number, key = name.split("/")
-            state.setdefault(int(number), {})[key] = tensor
-        optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
-        return cls(notes["history"], notes["best_epoch"], parts["best"])
+def endless(done: Iterable[Item], *, what: str, show: bool = True) -> Iterator[Item]:
+    """Pass on items and count them, where their total is unknown.
+
+    Parameters
+    ----------
+    done
+        Items as they become available.
+    what
+        Name of an item, shown before the count.
+    show
+        Whether to draw at all.
+
+    Yields
+    ------
+    Item
+        Each item, unchanged.
+
+    Examples
+    --------
+    >>> list(endless(iter("ab"), what="step", show=False))
+    ['a', 'b']
+    """
+    with _progress(TextColumn(what), TextColumn("{task.completed}"), show=show) as progress:
+        yield from progress.track(done, total=None)
+
+
+def tally(
+    done: Iterable[Item], todo: Sized, *, what: str = "fit", show: bool = True
+) -> Iterator[Item]:
+    """Pass on items and draw a bar of how many of `todo` are finished.
+
+    Parameters
+    ----------
+    done
+        Items as they become available.
+    todo
+        All items; only their number is used.
+    what
+        Name of an item, shown before the bar.
+    show
+        Whether to draw at all.
+
+    Yields
+    ------
+    Item
+        Each item, unchanged.
+
+    Examples
+    --------
+    >>> list(tally(iter([1, 4, 9]), todo=range(3), show=False))
+    [1, 4, 9]
+    """
+    with _progress(TextColumn(what), MofNCompleteColumn(), BarColumn(), show=show) as progress:
+        yield from progress.track(done, total=len(todo))
+
+
+def _progress(*columns: ProgressColumn, show: bool) -> Progress:
+    console = Console(stderr=True)
+    return Progress(*columns, TimeElapsedColumn(), console=console, disable=not show)

@@ -10,14 +10,15 @@ from .ladder import Ladder
 from .latent_library import LatentLibrary
 from .linear import LinearVAE
 from .mixture import MixtureOfVAEs
+from .offset import Offset
 from .regress import Regress
 from .shift import Shift
 from .vae import VAE
 
 __all__ = [
-    "Regress",
-    "BayesianVAE",
     "CVAE",
+    "VAE",
+    "BayesianVAE",
     "Classify",
     "ConditionalPrior",
     "Hierarchical",
@@ -26,6 +27,7 @@ __all__ = [
     "LatentLibrary",
     "LinearVAE",
     "MixtureOfVAEs",
+    "Offset",
+    "Regress",
     "Shift",
-    "VAE",
 ]

@@ -20,6 +20,7 @@ from typing import ClassVar
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..distributions import NegativeBinomial
@@ -27,7 +28,7 @@ from ..nn import mlp
 from ..parts import Composition, StandardNormal
 
 
-class BayesianVAE(nn.Module):
+class BayesianVAE(PyroModule):
     """p(theta) p(z) p(x | z, theta, library); pass another `prior` or `link` to swap an edge."""
 
     measure: ClassVar[str] = "counts given library"
@@ -43,7 +44,7 @@ class BayesianVAE(nn.Module):
         prior: nn.Module | None = None,
         link: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("BayesianVAE")
         self.prior = prior or StandardNormal(latent)
         self.decode = mlp(latent, hidden, genes, dropout=decoder_dropout)
         self.link = link or Composition(genes, average)

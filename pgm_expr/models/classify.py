@@ -22,13 +22,14 @@ from typing import ClassVar
 
 import pyro
 from pyro import poutine
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..nn import mlp
 from ..parts import ClassHead, NegativeBinomial, StandardNormal
 
 
-class Classify(nn.Module):
+class Classify(PyroModule):
     """p(z) p(label | z) p(x | z, library); pass another `prior` or `likelihood` to swap."""
 
     supervised: ClassVar[tuple[str, ...]] = ("label",)
@@ -44,7 +45,7 @@ class Classify(nn.Module):
         prior: nn.Module | None = None,
         likelihood: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("Classify")
         self.prior = prior or StandardNormal(latent)
         self.decode = mlp(latent, hidden, genes, dropout=decoder_dropout)
         self.likelihood = likelihood or NegativeBinomial(genes, average)

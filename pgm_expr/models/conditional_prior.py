@@ -19,12 +19,13 @@ Sohn, Lee and Yan, NeurIPS 2015, https://papers.nips.cc/paper/5775
 from __future__ import annotations
 
 import pyro
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..parts import ConditionalMixture, Gated, Metadata, NegativeBinomial
 
 
-class ConditionalPrior(nn.Module):
+class ConditionalPrior(PyroModule):
     """p(z | c) p(x | z, c, library); pass another `likelihood` to swap that edge."""
 
     def __init__(
@@ -40,7 +41,7 @@ class ConditionalPrior(nn.Module):
         modes: int = 20,
         likelihood: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("ConditionalPrior")
         self.metadata = Metadata(conditions, batches, condition_dropout)
         self.prior = ConditionalMixture(self.metadata.features, latent, modes)
         self.features = Gated(latent, self.metadata.features, hidden, decoder_dropout)

@@ -22,12 +22,13 @@ Lopez et al., Nature Methods 2018, https://doi.org/10.1038/s41592-018-0229-2
 from __future__ import annotations
 
 import pyro
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..parts import Gated, Metadata, NegativeBinomial, StandardNormal
 
 
-class CVAE(nn.Module):
+class CVAE(PyroModule):
     """p(z) p(x | z, c, library); pass another `prior` or `likelihood` to swap an edge."""
 
     def __init__(
@@ -43,7 +44,7 @@ class CVAE(nn.Module):
         prior: nn.Module | None = None,
         likelihood: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("CVAE")
         self.prior = prior or StandardNormal(latent)
         self.metadata = Metadata(conditions, batches, condition_dropout)
         self.features = Gated(latent, self.metadata.features, hidden, decoder_dropout)

@@ -26,13 +26,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 import pyro
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..nn import concat
 from ..parts import Covariates, Gated, NegativeBinomial, NormalByEffects, NormalByLabel, OneHot
 
 
-class Hierarchical(nn.Module):
+class Hierarchical(PyroModule):
     """p(z_type | label) p(z_state | condition) p(z_technical | batch) p(x | z, batch, library).
 
     Pass another `likelihood` to swap that edge.
@@ -55,7 +56,7 @@ class Hierarchical(nn.Module):
         label_dropout: float = 0.5,
         likelihood: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("Hierarchical")
         self.label = OneHot(labels, label_dropout)
         self.condition = Covariates(conditions)
         self.batch = OneHot(batches)

@@ -25,13 +25,14 @@ import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..nn import mlp
 from ..parts import Confusion, KindsOfNormals, NegativeBinomial
 
 
-class Label(nn.Module):
+class Label(PyroModule):
     """p(y) p(z | y) p(label | y) p(x | z, library); pass another `likelihood` to swap an edge."""
 
     def __init__(
@@ -46,7 +47,7 @@ class Label(nn.Module):
         noise: float = 0.0,
         likelihood: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("Label")
         self.share = nn.Parameter(torch.zeros(labels))  # logits
         self.prior = KindsOfNormals(labels, latent, modes)
         self.confusion = Confusion(labels, noise)

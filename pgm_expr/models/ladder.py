@@ -24,12 +24,13 @@ Sonderby et al., NeurIPS 2016, https://arxiv.org/abs/1602.02282
 from __future__ import annotations
 
 import pyro
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..parts import GeneSetDecoder, Lift, NegativeBinomial, StandardNormal
 
 
-class Ladder(nn.Module):
+class Ladder(PyroModule):
     """p(z) p(y | z) p(x | y, library); pass another `prior` or `likelihood` to swap an edge.
 
     `gene_sets` (S, G) says with 0 and 1 which gene belongs to which set. Genes in no set have
@@ -47,7 +48,7 @@ class Ladder(nn.Module):
         prior: nn.Module | None = None,
         likelihood: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("Ladder")
         self.prior = prior or StandardNormal(latent)
         self.decode = GeneSetDecoder(gene_sets, unannotated)
         self.lift = Lift(latent, len(gene_sets), free=len(self.decode.belongs) - len(gene_sets))

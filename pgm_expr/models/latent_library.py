@@ -23,13 +23,14 @@ from typing import ClassVar
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..nn import mlp
 from ..parts import NegativeBinomial, StandardNormal
 
 
-class LatentLibrary(nn.Module):
+class LatentLibrary(PyroModule):
     """p(z) p(library) p(x | z, library); pass another `prior` or `likelihood` to swap an edge."""
 
     measure: ClassVar[str] = "counts, library inferred"
@@ -46,7 +47,7 @@ class LatentLibrary(nn.Module):
         prior: nn.Module | None = None,
         likelihood: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("LatentLibrary")
         self.prior = prior or StandardNormal(latent)
         self.decode = mlp(latent, hidden, genes, dropout=decoder_dropout)
         self.likelihood = likelihood or NegativeBinomial(genes, average)

@@ -20,12 +20,13 @@ Tipping and Bishop, JRSS B 1999, https://doi.org/10.1111/1467-9868.00196
 from __future__ import annotations
 
 import pyro
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..parts import NegativeBinomial, StandardNormal
 
 
-class LinearVAE(nn.Module):
+class LinearVAE(PyroModule):
     """p(z) p(x | z W, library); pass another `prior` or `likelihood` to swap an edge.
 
     `average` (G,) is the composition of the average cell, from the data.
@@ -39,7 +40,7 @@ class LinearVAE(nn.Module):
         prior: nn.Module | None = None,
         likelihood: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("LinearVAE")
         self.prior = prior or StandardNormal(latent)
         self.decode = nn.Linear(latent, genes)
         self.likelihood = likelihood or NegativeBinomial(genes, average)

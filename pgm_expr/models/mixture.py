@@ -27,13 +27,14 @@ from __future__ import annotations
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..nn import MLPs
 from ..parts import NegativeBinomial, StandardNormal, centres
 
 
-class MixtureOfVAEs(nn.Module):
+class MixtureOfVAEs(PyroModule):
     """p(y) p(z) p(x | z, y, library); pass another `prior` or `likelihood` to swap an edge.
 
     `average` (G,) is the composition of the average cell, from the data.
@@ -51,7 +52,7 @@ class MixtureOfVAEs(nn.Module):
         prior: nn.Module | None = None,
         likelihood: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("MixtureOfVAEs")
         self.logits = nn.Parameter(torch.zeros(regimes))  # (K,)
         self.prior = prior or StandardNormal(latent)
         self.decode = MLPs(regimes, latent, hidden, genes, dropout=decoder_dropout)

@@ -22,13 +22,14 @@ from typing import ClassVar
 
 import pyro
 from pyro import poutine
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..nn import mlp
 from ..parts import NegativeBinomial, StandardNormal, ValueHead
 
 
-class Regress(nn.Module):
+class Regress(PyroModule):
     """p(z) p(target | z) p(x | z, library); pass another `prior` or `likelihood` to swap."""
 
     supervised: ClassVar[tuple[str, ...]] = ("target",)
@@ -43,7 +44,7 @@ class Regress(nn.Module):
         prior: nn.Module | None = None,
         likelihood: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("Regress")
         self.prior = prior or StandardNormal(latent)
         self.decode = mlp(latent, hidden, genes, dropout=decoder_dropout)
         self.likelihood = likelihood or NegativeBinomial(genes, average)

@@ -24,13 +24,14 @@ from __future__ import annotations
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..nn import mlp
 from ..parts import NegativeBinomial, StandardNormal
 
 
-class Shift(nn.Module):
+class Shift(PyroModule):
     """p(e) p(z) p(x | z + d e, library); pass another `prior` or `likelihood` to swap an edge."""
 
     def __init__(
@@ -45,7 +46,7 @@ class Shift(nn.Module):
         prior: nn.Module | None = None,
         likelihood: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("Shift")
         self.prior = prior or StandardNormal(latent)
         self.decode = mlp(latent, hidden, genes, dropout=decoder_dropout)
         self.likelihood = likelihood or NegativeBinomial(genes, average)
@@ -57,5 +58,6 @@ class Shift(nn.Module):
         effects = pyro.sample("effects", sparse)  # (P, D)
         with pyro.plate("cells", len(library)):
             z = pyro.sample("z", self.prior())  # (N, D)
-            eta = self.decode(z + perturbation @ effects)  # (N, G)
+            shift = (perturbation.unsqueeze(-2) @ effects).squeeze(-2)  # (N, D)
+            eta = self.decode(z + shift)  # (N, G)
             return pyro.sample("x", self.likelihood(eta, library), obs=x)  # (N, G)

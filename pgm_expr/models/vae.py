@@ -14,13 +14,14 @@ Lopez et al., Nature Methods 2018, https://doi.org/10.1038/s41592-018-0229-2
 from __future__ import annotations
 
 import pyro
+from pyro.nn import PyroModule
 from torch import Tensor, nn
 
 from ..nn import mlp
 from ..parts import NegativeBinomial, StandardNormal
 
 
-class VAE(nn.Module):
+class VAE(PyroModule):
     """p(z) p(x | z, library); pass another `prior` or `likelihood` to swap an edge.
 
     `average` (G,) is the composition of the average cell, from the data.
@@ -36,7 +37,7 @@ class VAE(nn.Module):
         prior: nn.Module | None = None,
         likelihood: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("VAE")
         self.prior = prior or StandardNormal(latent)
         self.decode = mlp(latent, hidden, genes, dropout=decoder_dropout)
         self.likelihood = likelihood or NegativeBinomial(genes, average)

@@ -1,20 +1,24 @@
-"""Plain torch networks that stories, guides and generators are made of, and how the last learn."""
+"""Plain torch: networks of stories, guides and generators, and the training of generators."""
 
-from .condition import check_condition
 from .film import FiLMNetwork, TimeEmbedding
+from .generator import StateGenerator, check_condition
+from .invertible import affine_map, near_identity, spline_map
 from .layers import Linears, MLPs, SkipMLP, concat, features, mlp
-from .learn import learn, learn_standardised
+from .learn import learn
 
 __all__ = [
     "FiLMNetwork",
     "Linears",
     "MLPs",
     "SkipMLP",
+    "StateGenerator",
     "TimeEmbedding",
+    "affine_map",
     "check_condition",
     "concat",
     "features",
     "learn",
-    "learn_standardised",
     "mlp",
+    "near_identity",
+    "spline_map",
 ]

@@ -1,8 +1,8 @@
-r"""The divergence of a velocity, which says how a volume changes along it.
+r"""The divergence of a velocity: the rate at which volume grows along it.
 
-    div v = tr(dv/dy) = sum_w w' (dv/dy) w        over ways w with sum_w w w' = I
+    div v = tr(dv/dy) = sum_w w' (dv/dy) w        over directions w with sum_w w w' = I
 
-The axes are such ways, exactly; random signs are on average (Hutchinson's estimate).
+The axes are such directions exactly; random signs are on average (Hutchinson's estimate).
 
 Grathwohl et al., FFJORD, ICLR 2019, https://arxiv.org/abs/1810.01367
 """
@@ -10,6 +10,7 @@ Grathwohl et al., FFJORD, ICLR 2019, https://arxiv.org/abs/1810.01367
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -18,9 +19,29 @@ from torch import Tensor
 def with_divergence(
     v: Callable[[Tensor], Tensor], y: Tensor, ways: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """v (N, D) at y (N, D), and the sum over ways w (W, N or 1, D) of w' (dv/dy) w, (N,).
+    """A velocity and its divergence along given directions.
 
-    Both can be differentiated again where gradients are wanted; under no_grad neither can.
+    Parameters
+    ----------
+    v
+        Velocity of states (N, D), (N, D).
+    y
+        States (N, D).
+    ways
+        Directions w (W, N or 1, D) that are summed over.
+
+    Returns
+    -------
+    tuple
+        v(y), (N, D), and the sum of w' (dv/dy) w, (N,). Both are differentiable, except under
+        `torch.no_grad`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> y = torch.randn(5, 3)
+    >>> with_divergence(lambda y: 2 * y, y, ways(y))[1].tolist()
+    [6.0, 6.0, 6.0, 6.0, 6.0]
     """
     wanted = torch.is_grad_enabled()
     with torch.enable_grad():
@@ -30,12 +51,34 @@ def with_divergence(
         torch.autograd.grad(out, y, way.expand_as(out), retain_graph=True, create_graph=wanted)[0]
         for way in ways
     )
-    total = sum((way * each).sum(-1) for way, each in zip(ways, pulled, strict=True))
+    terms = ((way * each).sum(-1) for way, each in zip(ways, pulled, strict=True))
+    total = reduce(torch.add, terms)
     return (out if wanted else out.detach()), total
 
 
 def ways(x: Tensor, *, exact: int = 32, probes: int = 8) -> Tensor:
-    """The axes (D, 1, D) of x (N, D) up to `exact` of them, above that signs (probes, N, D)."""
+    """Directions along which to take a divergence: axes in few dimensions, random signs in many.
+
+    Parameters
+    ----------
+    x
+        States (N, D).
+    exact
+        Largest D for which the axes are used.
+    probes
+        Number of random signs above it.
+
+    Returns
+    -------
+    Tensor
+        Axes (D, 1, D) or signs (probes, N, D), such that sum_w w w' is I, exactly or on average.
+
+    Examples
+    --------
+    >>> import torch
+    >>> ways(torch.zeros(5, 3)).shape, ways(torch.zeros(5, 40)).shape
+    (torch.Size([3, 1, 3]), torch.Size([8, 5, 40]))
+    """
     if x.shape[1] <= exact:
         return torch.eye(x.shape[1]).to(x).unsqueeze(1)
     return torch.randn(probes, *x.shape).to(x).sign() / probes**0.5

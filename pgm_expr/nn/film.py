@@ -1,10 +1,10 @@
-r"""A residual network of a state, a time and a condition: what diffusion and flows are made of.
+r"""A residual network of a state, a time and a condition, for diffusion and flows.
 
-    e    = embed(t) + embed(c)                     what modulates, (N, H)
+    e    = embed(t) + embed(c)                     embedding of time and condition, (N, H)
     h   <- h + W' silu((1 + a(e)) norm(W h) + b(e))   each block: FiLM of a hidden layer
     out  = V norm(h)                               V starts at 0
 
-A missing condition is a token of its own, not zeros: no level of c can be mistaken for none.
+A missing condition has a learned embedding, so that it differs from every value of c.
 
 Perez et al., FiLM, AAAI 2018, https://arxiv.org/abs/1709.07871
 """
@@ -21,11 +21,26 @@ SLOWEST, FASTEST = 1.0, 1000.0  # angular frequencies of the embedding of a time
 
 
 class TimeEmbedding(nn.Module):
-    """Sines and cosines of a time (N,) or () at geometric frequencies, and a hidden layer: (N, H).
+    """Sines and cosines of a time at geometric frequencies, and a hidden layer.
 
-    Frequencies are for times in [0, 1], or logs of noise levels: unscaled ones would leave the
-    sines of such times on a line.
+    Frequencies suit times in [0, 1] and logs of noise levels: lower ones would make the sines of
+    such times nearly linear. Called with t (N,) or (), returns (N, H).
+
+    Parameters
+    ----------
+    hidden
+        Size H of the embedding.
+    frequencies
+        Number of frequencies.
+
+    Examples
+    --------
+    >>> import torch
+    >>> TimeEmbedding(hidden=16)(torch.rand(5)).shape
+    torch.Size([5, 16])
     """
+
+    rates: Tensor
 
     def __init__(self, hidden: int, frequencies: int = 32) -> None:
         super().__init__()
@@ -34,7 +49,7 @@ class TimeEmbedding(nn.Module):
         self.read = nn.Sequential(nn.Linear(2 * frequencies, hidden), nn.SiLU())
 
     def waves(self, t: Tensor) -> Tensor:
-        """(N, 2 F) of t (N,)."""
+        """Sines and cosines (N, 2 F) of t (N,)."""
         angles = t.reshape(-1, 1) * self.rates
         return torch.cat([angles.sin(), angles.cos()], -1)
 
@@ -43,9 +58,32 @@ class TimeEmbedding(nn.Module):
 
 
 class FiLMNetwork(nn.Module):
-    """(N, D) of state x (N, D), time t (N,) or (), and condition c (N, C) or None for none.
+    """Residual blocks of a state, modulated by a time and a condition.
 
-    `drop` (N,) says which cells' conditions are to be taken as missing.
+    Called with state x (N, D), time t (N,) or (), condition c (N, C) or None, and `drop` (N,),
+    True where a condition is treated as missing; returns (N, D), which is 0 at the start.
+
+    Parameters
+    ----------
+    size
+        Dimensions D of a state.
+    conditions
+        Number of encoded conditions C; 0 for none.
+    hidden
+        Width H of the blocks.
+    layers
+        Number of blocks.
+
+    References
+    ----------
+    Perez et al., FiLM, AAAI 2018, https://arxiv.org/abs/1709.07871
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = FiLMNetwork(size=3, conditions=2)
+    >>> network(torch.randn(5, 3), torch.rand(5), torch.eye(2)[[0, 1, 0, 1, 1]]).shape
+    torch.Size([5, 3])
     """
 
     def __init__(self, size: int, conditions: int = 0, hidden: int = 128, layers: int = 3) -> None:
@@ -55,23 +93,24 @@ class FiLMNetwork(nn.Module):
         self.none = nn.Parameter(torch.randn(hidden) / math.sqrt(hidden))
         self.start = nn.Linear(size, hidden)
         self.blocks = nn.ModuleList(_Block(hidden) for _ in range(layers))
-        self.end = nn.Sequential(nn.LayerNorm(hidden), nn.Linear(hidden, size))
-        nn.init.zeros_(self.end[-1].weight), nn.init.zeros_(self.end[-1].bias)
+        last = nn.Linear(hidden, size)
+        nn.init.zeros_(last.weight), nn.init.zeros_(last.bias)
+        self.end = nn.Sequential(nn.LayerNorm(hidden), last)
 
     def forward(
         self, x: Tensor, t: Tensor, c: Tensor | None = None, drop: Tensor | None = None
     ) -> Tensor:
-        e = self.time(t) + self._told(c, drop)  # (N, H)
+        e = self.time(t) + self._embedded(c, drop)  # (N, H)
         h = self.start(x)
         for block in self.blocks:
             h = block(h, e)
         return self.end(h)
 
-    def _told(self, c: Tensor | None, drop: Tensor | None) -> Tensor:
+    def _embedded(self, c: Tensor | None, drop: Tensor | None) -> Tensor:
         if c is None or self.condition is None:
             return self.none
-        told = self.condition(c)
-        return told if drop is None else torch.where(drop.unsqueeze(-1), self.none, told)
+        given = self.condition(c)
+        return given if drop is None else torch.where(drop.unsqueeze(-1), self.none, given)
 
 
 class _Block(nn.Module):

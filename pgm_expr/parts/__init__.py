@@ -1,9 +1,10 @@
 """The catalogue: modules whose call returns a distribution, one for each edge of a story."""
 
+from .conditioning import Covariates, Gated, NormalByEffects, NormalByLabel, OneHot
 from .gene_sets import GeneSetDecoder, GeneSetEvidence
 from .heads import ClassHead, ValueHead
 from .hierarchy import Lift, product
-from .known import Covariates, Gated, NormalByEffects, NormalByLabel, OneHot
+from .initial_values import centres
 from .labels import Confusion
 from .likelihoods import (
     Detection,
@@ -27,7 +28,6 @@ from .priors import (
     VampPrior,
     WideNormal,
 )
-from .starts import centres
 from .values import Gaussian, GaussianMixture, LowRankGaussianMixture, RoundedGaussian
 
 __all__ = [

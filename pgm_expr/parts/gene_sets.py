@@ -1,4 +1,4 @@
-"""Parts that know which gene belongs to which set: from activities to genes and back."""
+"""Parts with gene-set membership: from activities of sets to genes and back."""
 
 from __future__ import annotations
 
@@ -11,12 +11,30 @@ from torch.nn.functional import pad, softplus
 class GeneSetDecoder(nn.Module):
     r"""eta = z W + base, where W_sg is 0 unless gene g belongs to set s.
 
-    The sign of an activity z_s is its genes': the weights of a set are positive on average, one
-    of them may be negative. `gene_sets` (S, G) holds 0 and 1. Where some genes are in no set,
-    `unannotated` further rows are theirs alone, which take no set's place: their weights are 0 on
-    average, since all of these genes up would look like all sets down.
-    call(z (..., S + U)) -> (..., G).
+    The weights of a set are positive on average, though single ones may be negative, so that an
+    activity z_s has the sign of its genes. Genes in no set share `unannotated` additional rows,
+    whose weights are 0 on average: otherwise, raising all these genes would be the same as
+    lowering all sets. Called with z (..., S + U), returns eta (..., G).
+
+    Parameters
+    ----------
+    gene_sets
+        Membership of G genes in S sets, (S, G), 0 or 1.
+    unannotated
+        Number U of additional rows for genes in no set; 0 if every gene is in one.
+
+    Examples
+    --------
+    >>> import torch
+    >>> gene_sets = torch.tensor([[1.0, 1, 0, 0], [0, 1, 1, 0]])
+    >>> decoder = GeneSetDecoder(gene_sets, unannotated=1)
+    >>> decoder(torch.randn(7, 3)).shape
+    torch.Size([7, 4])
+    >>> (decoder.weights != 0).int().tolist()[:2]
+    [[1, 1, 0, 0], [0, 1, 1, 0]]
     """
+
+    belongs: Tensor
 
     def __init__(self, gene_sets: Tensor, unannotated: int = 0) -> None:
         super().__init__()
@@ -42,12 +60,29 @@ class GeneSetDecoder(nn.Module):
 
 
 class GeneSetEvidence(nn.Module):
-    r"""What counts say of each activity: Normal(sum_g A_sg log(1 + x_g) + loc(h)_s, scale(h)_s^2).
+    r"""q(y_s | x) = Normal(sum_g A_sg log(1 + x_g) + loc(h)_s, scale(h)_s^2).
 
-    A_sg is 0 unless gene g belongs to set s (`belongs` (S, G) says so) and starts as the mean of
-    those; the features h add what other genes tell, such as the depth of the cell.
-    call(features (..., hidden), log counts (..., G)) -> event shape (S,).
+    The evidence of counts for the activity of each set. A_sg is 0 unless gene g belongs to set s,
+    and starts as the mean over the set's genes. The features h add what depends on other genes,
+    such as the cell's depth. Called with features (..., hidden) and log counts (..., G), returns a
+    distribution of event shape (S,).
+
+    Parameters
+    ----------
+    hidden
+        Number of features.
+    belongs
+        Membership of genes in sets, (S, G), 0 or 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> part = GeneSetEvidence(hidden=8, belongs=torch.tensor([[1.0, 1, 0, 0], [0, 1, 1, 0]]))
+    >>> part(torch.randn(7, 8), torch.ones(7, 4).log1p()).event_shape
+    torch.Size([2])
     """
+
+    belongs: Tensor
 
     def __init__(self, hidden: int, belongs: Tensor) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""Heads: modules that turn a latent state into the distribution of what is known of some cells.
+"""Heads: modules that map a latent state to the distribution of a label or a target.
 
-Their weights start at zero and take no random numbers: a story with a head starts like the same
-story without.
+Their weights start at zero and use no random numbers: a story with a head starts with the same
+weights as the story without.
 """
 
 from __future__ import annotations
@@ -12,7 +12,24 @@ from torch import Tensor, nn
 
 
 class ClassHead(nn.Module):
-    """p(label | z) = Categorical(softmax(weight z + bias)): call(z (..., D)) -> K classes."""
+    """p(label | z) = Categorical(softmax(weight z + bias)).
+
+    Called with z (..., D), returns a distribution over K labels of batch shape (...).
+
+    Parameters
+    ----------
+    latent
+        Latent dimensions D.
+    labels
+        Number of labels K.
+
+    Examples
+    --------
+    >>> import torch
+    >>> head = ClassHead(latent=2, labels=4)
+    >>> head(torch.randn(3, 2)).probs[0].tolist()  # equal at the start
+    [0.25, 0.25, 0.25, 0.25]
+    """
 
     def __init__(self, latent: int, labels: int) -> None:
         super().__init__()
@@ -24,7 +41,22 @@ class ClassHead(nn.Module):
 
 
 class ValueHead(nn.Module):
-    """p(target | z) = Normal(weight z + bias, scale^2): call(z (..., D)) -> event shape (1,)."""
+    """p(target | z) = Normal(weight z + bias, scale^2).
+
+    Called with z (..., D), returns a distribution of batch shape (...) and event shape (1,).
+
+    Parameters
+    ----------
+    latent
+        Latent dimensions D.
+
+    Examples
+    --------
+    >>> import torch
+    >>> target = ValueHead(latent=2)(torch.randn(3, 2))
+    >>> target.batch_shape, target.event_shape
+    (torch.Size([3]), torch.Size([1]))
+    """
 
     def __init__(self, latent: int) -> None:
         super().__init__()

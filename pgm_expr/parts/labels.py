@@ -1,4 +1,4 @@
-"""Labels as they are recorded, right or wrong."""
+"""Recorded labels, some of which are wrong."""
 
 from __future__ import annotations
 
@@ -6,15 +6,36 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-CERTAIN = 1e-6  # the least noise: a label is never impossible, so that no log-probability is -inf
+CERTAIN = 1e-6  # least noise: no label is impossible, so that no log-probability is -inf
 
 
 class Confusion(nn.Module):
-    """p(label | y): the kind y with probability 1 - noise, else any of the others alike.
+    """p(label | y): the true type y with probability 1 - noise, else one of the others uniformly.
 
-    call(y (...,) int64) -> Categorical over K labels. Edit `matrix` (K, K), rows p(. | y), where
-    some kinds are mistaken for each other more often.
+    Called with y (...) int64, returns a Categorical over K labels. Where some types are confused
+    more often, edit `matrix` (K, K), whose row y is p(label | y).
+
+    Parameters
+    ----------
+    labels
+        Number of labels K.
+    noise
+        Share of wrong labels, in [0, 1).
+
+    Raises
+    ------
+    ValueError
+        If `noise` is not in [0, 1).
+
+    Examples
+    --------
+    >>> import torch
+    >>> confusion = Confusion(labels=3, noise=0.1)
+    >>> confusion(torch.tensor([0])).probs
+    tensor([[0.9000, 0.0500, 0.0500]])
     """
+
+    matrix: Tensor
 
     def __init__(self, labels: int, noise: float = 0.0) -> None:
         super().__init__()
@@ -28,10 +49,10 @@ class Confusion(nn.Module):
         return dist.Categorical(self.matrix[y])
 
     def evidence(self, label: Tensor) -> Tensor:
-        """log p(label | y) of each kind y, (N, K); 0 where no label was recorded."""
-        known = self.matrix.log().T[label.clamp_min(0)]
-        return torch.where((label >= 0).unsqueeze(-1), known, 0.0)
+        """log p(label | y) for each type y, (N, K), of labels (N,); 0 where the label is -1."""
+        recorded = self.matrix.log().T[label.clamp_min(0)]
+        return torch.where((label >= 0).unsqueeze(-1), recorded, 0.0)
 
     def recorded(self, kinds: Tensor) -> Tensor:
-        """log-probabilities of kinds (..., K) as those of the labels that would be recorded."""
+        """Log-probabilities (..., K) of recorded labels from those of types."""
         return (kinds.exp() @ self.matrix).log()

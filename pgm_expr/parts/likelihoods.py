@@ -1,15 +1,16 @@
-r"""Likelihoods p(x | eta, library): modules that turn a decoder's output into counts.
+r"""Likelihoods p(x | eta, library): modules that map a decoder's output to a law of counts.
 
-Each owns its dispersion, gate or modes. All have a link (see `links.py`) from eta, the log fold
-change of each gene against the average cell, to log means; unless another is passed the means
-are a composition of the modelled genes,
+Each owns its dispersion, gate or modes, and a link (see `links.py`) from eta, the log fold change
+of each gene against the average cell, to log means. By default the means are a composition of the
+modelled genes,
 
     mean_g = library * softmax(log average + eta)_g
 
 where `library` is the sum of the counts over those genes and `average` (G,) the composition of
-the training cells, filled from the data (flat where none is given: a plain softmax).
+the training cells, filled from the data (uniform where none is given: a plain softmax).
 
-`measure` says what the log-probability is one of: only equal measures can be compared.
+Each is called with eta (..., N, G) and library (N, 1) and returns a distribution of event shape
+(G,). `measure` names what its log-probability is about: only equal measures can be compared.
 """
 
 from __future__ import annotations
@@ -26,13 +27,28 @@ from .links import Composition
 
 
 class NegativeBinomial(nn.Module):
-    """x_g ~ NB(mean_g, theta_g), variance m + m^2 / theta: one dispersion a gene.
+    """x_g ~ NB(mean_g, theta_g), of variance m + m^2 / theta: one dispersion a gene.
 
-    call(eta (..., N, G), library (N, 1)) -> event shape (G,).
+    Parameters
+    ----------
+    genes
+        Number of modelled genes G.
+    average
+        Composition of the average cell, (G,), summing to 1; uniform by default.
+    link
+        Module from (eta, library) to log means; `Composition` by default.
+
+    Examples
+    --------
+    >>> import torch
+    >>> likelihood = NegativeBinomial(genes=4)
+    >>> x = likelihood(torch.zeros(2, 4), torch.tensor([[100.0], [40.0]]))
+    >>> x.mean.round()
+    tensor([[25., 25., 25., 25.],
+            [10., 10., 10., 10.]])
     """
 
     measure: ClassVar[str] = "counts given library"
-    takes: ClassVar[str] = "counts"
 
     def __init__(
         self, genes: int, average: Tensor | None = None, link: nn.Module | None = None
@@ -47,13 +63,27 @@ class NegativeBinomial(nn.Module):
 
 
 class NegativeBinomialByBatch(nn.Module):
-    """x_g ~ NB(mean_g, theta_bg): each gene has one dispersion in each batch b.
+    """x_g ~ NB(mean_g, theta_bg): one dispersion a gene and batch b.
 
-    call(eta (..., N, G), library (N, 1), batch (N,) int64) -> event shape (G,).
+    It is called with a batch (N,) int64 as third argument.
+
+    Parameters
+    ----------
+    genes, average, link
+        See `NegativeBinomial`.
+    batches
+        Number of batches.
+
+    Examples
+    --------
+    >>> import torch
+    >>> likelihood = NegativeBinomialByBatch(genes=4, batches=2)
+    >>> x = likelihood(torch.zeros(3, 4), torch.full((3, 1), 100.0), torch.tensor([0, 1, 1]))
+    >>> x.batch_shape, x.event_shape
+    (torch.Size([3]), torch.Size([4]))
     """
 
     measure: ClassVar[str] = "counts given library"
-    takes: ClassVar[str] = "counts"
 
     def __init__(
         self,
@@ -73,14 +103,26 @@ class NegativeBinomialByBatch(nn.Module):
 
 
 class NegativeBinomialByCell(nn.Module):
-    """x_g ~ NB(mean_g, theta_ng): log theta_n = log_dispersion + network(eta_n).
+    """x_g ~ NB(mean_g, theta_ng), log theta_n = log_dispersion + network(eta_n).
 
     The network starts near 0, so that the part starts as `NegativeBinomial`.
-    call(eta (..., N, G), library (N, 1)) -> event shape (G,).
+
+    Parameters
+    ----------
+    genes, average, link
+        See `NegativeBinomial`.
+    width
+        Width of the network's hidden layer.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = NegativeBinomialByCell(genes=4)(torch.randn(3, 4), torch.full((3, 1), 100.0))
+    >>> x.sample().shape
+    torch.Size([3, 4])
     """
 
     measure: ClassVar[str] = "counts given library"
-    takes: ClassVar[str] = "counts"
 
     def __init__(
         self,
@@ -105,14 +147,26 @@ class NegativeBinomialByCell(nn.Module):
 class NegativeBinomialMixture(nn.Module):
     r"""x_g ~ sum_k pi_kg NB(mean_g exp(shift_kg), theta_kg): genes that are on in some cells.
 
-    Each gene has K modes of its own, with weights pi_g = softmax(logits_g). Shifts are normalised
-    to sum_k pi_kg exp(shift_kg) = 1, so that the mean of the mixture is the link's; they start
-    apart, since equal modes have equal gradients.
-    call(eta (..., N, G), library (N, 1)) -> event shape (G,).
+    Each gene has K modes, with weights pi_g = softmax(logits_g). Shifts are normalised to
+    sum_k pi_kg exp(shift_kg) = 1, so that the mean of the mixture is the link's; they start
+    different, since equal modes have equal gradients.
+
+    Parameters
+    ----------
+    genes, average, link
+        See `NegativeBinomial`.
+    modes
+        Number of modes K of each gene.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = NegativeBinomialMixture(genes=4)(torch.zeros(1, 4), torch.full((1, 1), 100.0))
+    >>> bool(x.mean.allclose(torch.full((1, 4), 25.0)))
+    True
     """
 
     measure: ClassVar[str] = "counts given library"
-    takes: ClassVar[str] = "counts"
 
     def __init__(
         self,
@@ -139,11 +193,22 @@ class NegativeBinomialMixture(nn.Module):
 class ZeroInflatedNB(nn.Module):
     """x_g ~ NB(mean_g, theta_g), set to 0 with probability sigmoid(gate_logits_g).
 
-    call(eta (..., N, G), library (N, 1)) -> event shape (G,). mean_g is that of the NB part.
+    mean_g is the mean before zero inflation.
+
+    Parameters
+    ----------
+    genes, average, link
+        See `NegativeBinomial`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = ZeroInflatedNB(genes=4)(torch.zeros(1, 4), torch.full((1, 1), 100.0))
+    >>> bool((x.mean < 25).all())
+    True
     """
 
     measure: ClassVar[str] = "counts given library"
-    takes: ClassVar[str] = "counts"
 
     def __init__(
         self, genes: int, average: Tensor | None = None, link: nn.Module | None = None
@@ -161,13 +226,22 @@ class ZeroInflatedNB(nn.Module):
 
 
 class PoissonCounts(nn.Module):
-    """x_g ~ Poisson(mean_g): no variance beyond the latent's.
+    """x_g ~ Poisson(mean_g): given the latents, no variance beyond counting noise.
 
-    call(eta (..., N, G), library (N, 1)) -> event shape (G,).
+    Parameters
+    ----------
+    genes, average, link
+        See `NegativeBinomial`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = PoissonCounts(genes=4)(torch.zeros(1, 4), torch.full((1, 1), 100.0))
+    >>> x.variance.round()
+    tensor([[25., 25., 25., 25.]])
     """
 
     measure: ClassVar[str] = "counts given library"
-    takes: ClassVar[str] = "counts"
 
     def __init__(
         self, genes: int, average: Tensor | None = None, link: nn.Module | None = None
@@ -180,13 +254,24 @@ class PoissonCounts(nn.Module):
 
 
 class Detection(nn.Module):
-    """Whether x_g > 0, with probability 1 - exp(-mean_g): all that is kept of a Poisson count.
+    """Whether x_g > 0, with probability 1 - exp(-mean_g): a Poisson count reduced to detection.
 
-    call(eta (..., N, G), library (N, 1)) -> event shape (G,). Takes counts or 0 and 1.
+    Values may be counts, or 0 and 1.
+
+    Parameters
+    ----------
+    genes, average, link
+        See `NegativeBinomial`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = Detection(genes=4)(torch.zeros(1, 4), torch.full((1, 1), 4.0))
+    >>> x.mean  # 1 - exp(-1)
+    tensor([[0.6321, 0.6321, 0.6321, 0.6321]])
     """
 
     measure: ClassVar[str] = "detection"
-    takes: ClassVar[str] = "counts"
 
     def __init__(
         self, genes: int, average: Tensor | None = None, link: nn.Module | None = None
@@ -204,11 +289,21 @@ class DirichletMultinomial(nn.Module):
     The counts of a cell add up to its library. The multinomial is the limit of large c; at the
     start, c = 1000, a gene of share p varies about as an NB with dispersion 1000 p.
     With a `Rate` link c varies by cell, as the sum of the rates does.
-    call(eta (..., N, G), library (N, 1)) -> event shape (G,).
+
+    Parameters
+    ----------
+    genes, average, link
+        See `NegativeBinomial`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = DirichletMultinomial(genes=4)(torch.zeros(2, 4), torch.tensor([[100.0], [40.0]]))
+    >>> x.sample().sum(-1)
+    tensor([100.,  40.])
     """
 
     measure: ClassVar[str] = "counts given total"
-    takes: ClassVar[str] = "counts"
 
     def __init__(
         self, genes: int, average: Tensor | None = None, link: nn.Module | None = None

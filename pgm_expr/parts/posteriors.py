@@ -1,4 +1,4 @@
-"""Posteriors q(z | x): modules that turn an encoder's features into a distribution of z."""
+"""Posteriors q(z | x): modules that map an encoder's features h to a distribution of z."""
 
 from __future__ import annotations
 
@@ -8,13 +8,29 @@ from torch import Tensor, nn
 from torch.distributions import AffineTransform
 from torch.nn.functional import softplus
 
-from ..distributions.flow import ComposedTransform, Flow, affine_map
+from ..distributions.flow import Flow
+from ..nn.invertible import ComposedTransform, affine_map, near_identity
 
 
 class DiagonalNormal(nn.Module):
-    """q(z | h) = Normal(loc(h), scale(h)^2), independent dimensions.
+    """q(z | h) = Normal(loc(h), scale(h)^2), with independent dimensions.
 
-    call(features (..., hidden)) -> event shape (D,); scale is a standard deviation, above 1e-4.
+    Called with features (..., hidden), returns a distribution of batch shape (...) and event
+    shape (D,). The standard deviation is above 1e-4.
+
+    Parameters
+    ----------
+    hidden
+        Number of features.
+    latent
+        Latent dimensions D.
+
+    Examples
+    --------
+    >>> import torch
+    >>> q = DiagonalNormal(hidden=8, latent=3)(torch.randn(5, 8))
+    >>> q.batch_shape, q.event_shape
+    (torch.Size([5]), torch.Size([3]))
     """
 
     def __init__(self, hidden: int, latent: int) -> None:
@@ -28,10 +44,26 @@ class DiagonalNormal(nn.Module):
 
 
 class LowRankNormal(nn.Module):
-    """q(z | h) = Normal(loc(h), factor(h) factor(h)^T + diag(scale(h)^2)), of few factors.
+    """q(z | h) = Normal(loc(h), factor(h) factor(h)^T + diag(scale(h)^2)), low-rank plus diagonal.
 
-    call(features (..., hidden)) -> event shape (D,); factor is (..., D, rank) and starts small,
-    scale stays above 1e-4.
+    Called with features (..., hidden), returns a distribution of batch shape (...) and event
+    shape (D,). The factor starts small; the scale is above 1e-4.
+
+    Parameters
+    ----------
+    hidden
+        Number of features.
+    latent
+        Latent dimensions D.
+    rank
+        Number of columns of the factor, (..., D, rank).
+
+    Examples
+    --------
+    >>> import torch
+    >>> q = LowRankNormal(hidden=8, latent=3, rank=1)(torch.randn(5, 8))
+    >>> q.covariance_matrix.shape
+    torch.Size([5, 3, 3])
     """
 
     def __init__(self, hidden: int, latent: int, rank: int = 2) -> None:
@@ -54,10 +86,32 @@ class FlowPosterior(nn.Module):
 
         u ~ Normal(0, I),  z = loc(h) + scale(h) * flow(u; h)
 
-    call(features (..., hidden)) -> event shape (D,). Starts near a diagonal normal. A draw and
-    its own density take one pass; the density of any other value D passes. No closed-form mean.
+    Called with features (..., hidden), returns a distribution of batch shape (...) and event
+    shape (D,). It starts near a diagonal normal. A draw and its density take one pass, the density
+    of any other value takes D. Its mean has no closed form.
 
+    Parameters
+    ----------
+    hidden
+        Number of features.
+    latent
+        Latent dimensions D.
+    transforms
+        Number of composed affine maps.
+    flow_hidden
+        Width of each map's network.
+
+    References
+    ----------
     Kingma et al., NeurIPS 2016, https://arxiv.org/abs/1606.04934
+
+    Examples
+    --------
+    >>> import torch
+    >>> q = FlowPosterior(hidden=8, latent=3)(torch.randn(5, 8))
+    >>> z = q.rsample()
+    >>> z.shape, q.log_prob(z).shape
+    (torch.Size([5, 3]), torch.Size([5]))
     """
 
     def __init__(
@@ -66,7 +120,9 @@ class FlowPosterior(nn.Module):
         super().__init__()
         self.loc = nn.Linear(hidden, latent)
         self.raw_scale = nn.Linear(hidden, latent)
-        self.flow = affine_map(latent, transforms=transforms, hidden=flow_hidden, context=hidden)
+        self.flow = near_identity(
+            affine_map(latent, hidden, transforms=transforms, hidden=flow_hidden)
+        )
 
     def forward(self, features: Tensor) -> dist.TorchDistribution:
         loc = self.loc(features)  # (..., D)

@@ -1,24 +1,26 @@
-"""What a person sees of a run: a progress bar, pages for the terminal, pictures."""
+"""How results are shown: pages and tables for the terminal, pictures, the HTML page."""
 
 from .comparison import comparison_page, comparison_picture
-from .criticism import criticism_page
-from .html import write_html
+from .html import html_page
 from .pages import fit_page, metrics_page, prediction_line, zoo_page
-from .pictures import latent_picture, training_picture
-from .progress import bar, endless, tally
+from .pictures import BLUE, GREY, ORANGE, latent_picture, panel, training_picture
+from .tables import Table, image, markup
 
 __all__ = [
-    "bar",
-    "endless",
+    "BLUE",
+    "GREY",
+    "ORANGE",
+    "Table",
     "comparison_page",
     "comparison_picture",
-    "criticism_page",
     "fit_page",
+    "html_page",
+    "image",
     "latent_picture",
+    "markup",
     "metrics_page",
+    "panel",
     "prediction_line",
-    "tally",
     "training_picture",
-    "write_html",
     "zoo_page",
 ]

@@ -1,4 +1,4 @@
-"""A comparison as a table for the terminal and as a picture."""
+"""A comparison as tables for the terminal and as a picture."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ NOTE = (
     "elpd: held-out IWAE bound at K = {k:,}, nats per cell, mean over seeds, sd their standard "
     "deviation; diff: to the best row of the same measure, paired over cells, with its standard "
     "error dse, both at K = {fine:,}; tie: within two standard errors over cells and seeds, or "
-    "within what K moves it."
+    "below the change from K = {k:,} to {fine:,}."
 )
 
 
 def comparison_page(rows: Sequence[Mapping[str, Any]], sentence: str | None, draws: int) -> Group:
-    """Variants ranked as `arviz.compare` does it, one table a measure, then what is refused."""
+    """Variants ranked as in `arviz.compare`, one table per measure, then refused ones."""
     ranked = [row for row in rows if not row["refused"]]
     measures = list(dict.fromkeys(row["measure"] for row in ranked))
     parts: list[Any] = [
@@ -30,7 +30,7 @@ def comparison_page(rows: Sequence[Mapping[str, Any]], sentence: str | None, dra
         for measure in measures
     ]
     if len(measures) > 1:
-        parts.append("Tables of different measures hold different quantities: no differences.")
+        parts.append("Tables of different measures are different quantities and not compared.")
     parts += _refused([row for row in rows if row["refused"]])
     if ranked:
         parts.append(NOTE.format(k=draws, fine=4 * draws))
@@ -62,7 +62,7 @@ def _table(measure: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _refused(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One line a reason, with the rows it holds for."""
+    """One line per reason, with the rows concerned."""
     shown = _varying(rows)
     reasons: dict[str, list[str]] = {}
     for row in rows:
@@ -71,17 +71,17 @@ def _refused(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The choices in which rows differ; the story where they don't."""
+    """Choices in which rows differ; the story where none does."""
     return [key for key in CHOICES if len({row[key] for row in rows}) > 1] or ["story"]
 
 
 def label(row: Mapping[str, Any], keys: Sequence[str]) -> str:
-    """A row in words."""
+    """The name of a row."""
     return " ".join(f"beta {row[k]:g}" if k == "beta" else str(row[k]) for k in keys)
 
 
 def comparison_picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """Difference to the best, with two standard errors, a panel a measure, as a PNG."""
+    """PNG of differences to the best with two standard errors, one panel per measure."""
     ranked = [row for row in rows if not row["refused"]]
     measures = list(dict.fromkeys(row["measure"] for row in ranked)) or ["nothing was fitted"]
     kinds = list(dict.fromkeys(row["likelihood"] for row in ranked))
@@ -91,14 +91,14 @@ def comparison_picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
     figure = Figure(figsize=(8, height), layout="constrained")
     panels = figure.subplots(len(sizes), squeeze=False, height_ratios=sizes)[:, 0]
     for axes, measure in zip(panels, measures, strict=True):
-        own = [row for row in ranked if row["measure"] == measure]
-        places = np.arange(len(own))
-        for place, row in zip(places, own, strict=True):
+        same = [row for row in ranked if row["measure"] == measure]
+        heights = np.arange(len(same))
+        for y, row in zip(heights, same, strict=True):
             colour = COLOURS[kinds.index(row["likelihood"]) % len(COLOURS)]
-            axes.errorbar(row["diff"], place, xerr=2 * row["dse"], fmt="o", color=colour, ms=4)
+            axes.errorbar(row["diff"], y, xerr=2 * row["dse"], fmt="o", color=colour, ms=4)
         axes.axvline(0, color="0.7", linewidth=1)
-        axes.set_yticks(places, [label(row, shown) for row in own], fontsize=8)
-        axes.set_ylim(max(len(own), 1) - 0.5, -0.5)
+        axes.set_yticks(heights, [label(row, shown) for row in same], fontsize=8)
+        axes.set_ylim(max(len(same), 1) - 0.5, -0.5)
         axes.set(
             title=f"log p of {measure}", xlabel="difference to the best, nats per cell ± 2 se"
         )

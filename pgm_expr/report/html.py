@@ -2,68 +2,56 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from . import criticism_pictures as pictures
 from .pages import NAMES
 from .pictures import training_picture
-from .words import headline, verdict
+from .tables import image
+
+NOT_CRITICISED = "run `pgm-expr criticize` on this run"
 
 
-def write_html(runs: Sequence[Mapping[str, Any]]) -> str:
-    """The page. Each run: name, notes (story.json), history, metrics, criticism, latent_png.
+class Section(Protocol):
+    """A part of the page: a question, and the markup of what one run found."""
 
-    A section that a run lacks is told as not measured, with the reason.
+    @property
+    def name(self) -> str: ...
+    @property
+    def question(self) -> str: ...
+    @property
+    def html(self) -> Callable[[Any], Markup]: ...
+
+
+def html_page(runs: Sequence[Mapping[str, Any]], sections: Iterable[Section]) -> str:
+    """The page: verdict, fit, baselines, then each section, runs side by side.
+
+    Parameters
+    ----------
+    runs
+        Each with `name`, `notes` (story.json), `history`, `metrics`, `latent_png`, `headline`,
+        `sentences`, and `criticism`: findings by name, and reasons in its `not_measured`.
+    sections
+        In the order of the page. Where a run has no finding, the reason stands in its place.
     """
-    environment = Environment(
-        loader=PackageLoader("pgm_expr.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(number=_number, percent=_percent)
-    page = environment.get_template("report.html.j2")
-    several = {
-        "ppc": _picture(pictures.ppc_picture, pictures.sections_with(runs, "ppc")),
-        "calibration": _picture(
-            pictures.calibration_picture, pictures.sections_with(runs, "calibration")
-        ),
-    }
-    return page.render(
-        runs=[_shown(run, len(runs) > 1) for run in runs], several=several, names=NAMES
+    shell = ENVIRONMENT.get_template("report.html.j2")
+    return shell.render(
+        runs=[{"metrics": {}, "criticism": {}, **run, "pictures": _pictures(run)} for run in runs],
+        sections=sections,
+        names=NAMES,
+        not_criticised=NOT_CRITICISED,
     )
 
 
-def _shown(run: Mapping[str, Any], stacked: bool) -> dict[str, Any]:
-    """A run with its verdict and pictures."""
-    told = run.get("criticism") or {"not_measured": {}}
-    sentences = verdict(told)
+def _pictures(run: Mapping[str, Any]) -> dict[str, Markup | None]:
+    history, latent = run.get("history"), run.get("latent_png")
     return {
-        **{"metrics": {}, **run},
-        "criticism": told,
-        "missing": told.get("not_measured", {}),
-        "sentences": sentences,
-        "headline": headline(sentences),
-        "pictures": {
-            "training": _picture(training_picture, run.get("history")),
-            "latent": _uri(run.get("latent_png")),
-            "health": _picture(pictures.health_picture, told.get("health"), stacked=stacked),
-            "sbc": _picture(pictures.sbc_picture, told.get("sbc"), stacked=stacked),
-        },
+        "training": image(training_picture(history), "Training curve") if history else None,
+        "latent": image(latent, "UMAP of the latent states") if latent else None,
     }
-
-
-def _picture(draw: Callable[..., bytes], told: Any, **options: bool) -> str | None:
-    return _uri(draw(told, **options)) if told else None
-
-
-def _uri(picture: bytes | None) -> str | None:
-    return picture and f"data:image/png;base64,{base64.b64encode(picture).decode()}"
 
 
 def _number(value: float | None, digits: int = 2) -> str:
@@ -72,3 +60,13 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 def _percent(value: float) -> str:
     return f"{100 * value:.1f}%"
+
+
+ENVIRONMENT = Environment(
+    loader=PackageLoader("pgm_expr.report", "."),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+ENVIRONMENT.filters.update(number=_number, percent=_percent)

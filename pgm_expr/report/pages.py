@@ -17,13 +17,13 @@ COUNTS = "counts given library"
 NAMES = {
     "story": "this run",
     "gene_nb": "per-gene NB",
-    "label_nb": "per-label NB, knows the label",
-    "pca": "PCA of as many dimensions",
+    "label_nb": "per-label NB, given the label",
+    "pca": "PCA of the same dimension",
 }
 
 
 def fit_page(notes: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -> str:
-    """What was fitted on what, and how it went."""
+    """Story, data, split and training of a run."""
     cells, dims = notes["cells"], notes["dims"]
     seconds = sum(row["seconds"] for row in history)
     return (
@@ -36,7 +36,7 @@ def fit_page(notes: Mapping[str, Any], history: Sequence[Mapping[str, float]]) -
 
 def _training(history: Sequence[Mapping[str, float]], seconds: float) -> str:
     if not history:
-        return "Not trained: networks as they start, and what the data fill of the story."
+        return "Not trained: initial weights, and what the story takes from the data."
     best = kept(history)
     return (
         f"{len(history)} epochs in {seconds:.0f} s; kept epoch {best['epoch']}, validation ELBO "
@@ -45,7 +45,7 @@ def _training(history: Sequence[Mapping[str, float]], seconds: float) -> str:
 
 
 def metrics_page(metrics: Mapping[str, Any]) -> Group:
-    """The verdict: a table beside baselines, then latent use and draws."""
+    """Held-out likelihood beside baselines, then latent use and draws."""
     measure = metrics.get("measure", COUNTS)
     what = "log p(x | library)" if measure == COUNTS else f"log p of {measure}"
     table = Table(title=f"Held-out cells: {what}, nats per cell", title_justify="left")
@@ -67,7 +67,7 @@ def zoo_page(
     objectives: Mapping[str, Callable],
     refused: Mapping[tuple[str, str], str],
 ) -> Group:
-    """Everything that can be combined, by the names the command line takes."""
+    """Stories, parts and objectives by the names that the command line takes."""
     table = Table("kind", "name", "what it is", box=None, pad_edge=False)
     modules = {
         name: __import__(story.model.__module__, fromlist=["__doc__"])
@@ -86,7 +86,7 @@ def zoo_page(
 
 
 def prediction_line(table: pd.DataFrame, labels: Sequence[str]) -> str:
-    """How many cells were predicted to be what: labels by the likeliest, a number by quantiles."""
+    """Predictions in one line: cells by likeliest label, quantiles of a number."""
     said = [f"{len(table)} cells"]
     if labels:
         counts = table[[*labels]].idxmax(axis=1).value_counts()
@@ -101,7 +101,7 @@ def prediction_line(table: pd.DataFrame, labels: Sequence[str]) -> str:
 
 
 def _refused(refused: Mapping[tuple[str, str], str], stories: Collection[str]) -> list[str]:
-    """One line a reason and what it is about, with all that does not go with that."""
+    """One line per reason, with all combinations that it refuses."""
     first: dict[tuple[str, str], list[str]] = {}
     for (one, other), why in refused.items():
         what = f"the story {other}" if other in stories else other
@@ -121,8 +121,7 @@ def _lines(metrics: Mapping[str, Any]) -> str:
     return (
         f"ELBO {metrics['heldout_elbo']:.2f}, IWAE at K = 500 {metrics['heldout_iwae']:.2f} "
         f"(standard error over cells {metrics['heldout_iwae_se']:.2f}), at K = 2,000 {fine:.2f}.\n"
-        f"KL {metrics['kl']:.2f} nats per cell, {metrics['active_units']} latent dimensions in "
-        "use.\n"
+        f"{_latent(metrics)}\n"
         f"Zero rate per gene, mean absolute error: draws from the prior "
         f"{metrics['zero_rate_mae']:.4f}, from the posterior "
         f"{metrics['posterior_zero_rate_mae']:.4f}; real against real "
@@ -132,13 +131,20 @@ def _lines(metrics: Mapping[str, Any]) -> str:
     )
 
 
+def _latent(metrics: Mapping[str, Any]) -> str:
+    if metrics.get("kl_per_dimension") == []:
+        return "No latent state of cells."
+    used = metrics["active_units"]
+    return f"KL {metrics['kl']:.2f} nats per cell, {used} latent dimensions in use."
+
+
 def _amortisation(metrics: Mapping[str, Any]) -> str:
     if "amortisation_gap" not in metrics:
         return ""
     return (
-        f"\nAmortisation gap: {metrics['refinement_steps']} steps on each cell's own posterior "
-        f"gain {metrics['amortisation_gap']:+.2f} ± {metrics['amortisation_gap_se']:.2f} nats of "
-        "ELBO over the guide's."
+        f"\nAmortisation gap: {metrics['refinement_steps']} steps of refinement per cell raise "
+        f"the ELBO by {metrics['amortisation_gap']:.2f} ± {metrics['amortisation_gap_se']:.2f} "
+        "nats per cell."
     )
 
 

@@ -1,32 +1,36 @@
-"""Pictures of a run: the training curve and the latent space."""
+"""Figures as PNG: panels, the training curve and the latent space."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 COLOURS = (
     "#4477aa #ee6677 #228833 #ccbb44 #66ccee #aa3377 #bbbbbb #000000 #e69f00 #009e73 "
     "#882255 #999933"
-).split()  # Paul Tol's bright palette and more, told apart by colour-blind readers
+).split()  # Paul Tol's bright palette and more, safe for colour-blind readers
 UNLABELLED = "#dddddd"
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "0.75"  # safe for colour-blind readers
 
 
-def kept(history: Sequence[dict]) -> dict:
+History = Sequence[Mapping[str, float]]  # one row an epoch
+
+
+def kept(history: History) -> Mapping[str, float]:
     """The row of the epoch whose weights were kept: the best since the warm-up ended."""
     return max(history, key=lambda row: (row["beta"], row["validation"]))
 
 
-def training_picture(history: Sequence[dict]) -> bytes:
-    """The bound by epoch on training and validation cells, as a PNG."""
+def training_picture(history: History) -> bytes:
+    """PNG of the bound by epoch, on training and validation cells."""
     epochs = [row["epoch"] for row in history]
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = panel(7, 4)
     axes.plot(epochs, [-row["train"] for row in history], label="training (tempered)")
     validation = [row["validation"] for row in history]
     axes.plot(epochs, validation, label="validation")
@@ -42,15 +46,17 @@ def training_picture(history: Sequence[dict]) -> bytes:
     return png(figure)
 
 
-def latent_picture(latent: np.ndarray, labels: Sequence[str] | None, *, seed: int = 0) -> bytes:
-    """A UMAP of posterior means (N, D), coloured by label where there are any, as a PNG."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
+def latent_picture(
+    latent: np.ndarray, labels: Sequence[str] | np.ndarray | None, *, seed: int = 0
+) -> bytes:
+    """PNG of a UMAP of posterior means (N, D), coloured by label where there are any."""
+    figure, axes = panel(8, 5)
     places = _umap(latent, seed)
     names = np.asarray(["cells"] * len(latent) if labels is None else labels)
     for number, name in enumerate(sorted(set(names))):
         colour = UNLABELLED if name == "unlabelled" else COLOURS[number % len(COLOURS)]
-        axes.scatter(*places[names == name].T, s=8, color=colour, label=name, linewidths=0)
+        x, y = places[names == name].T
+        axes.scatter(x, y, s=8, color=colour, label=name, linewidths=0)
     axes.set(xticks=[], yticks=[], xlabel="UMAP 1", ylabel="UMAP 2", title="Latent space")
     if labels is not None:
         axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=2)
@@ -64,13 +70,19 @@ def _umap(latent: np.ndarray, seed: int) -> np.ndarray:
 
     table = anndata.AnnData(obsm={"latent": latent}, shape=(len(latent), 0))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of numba and umap, none of a user's doing
+        warnings.simplefilter("ignore")  # of numba and umap
         neighbours = min(15, len(latent) - 1)
         threads = torch.get_num_threads()  # numba sets OpenMP's number for the whole process
         scanpy.pp.neighbors(table, use_rep="latent", n_neighbors=neighbours, random_state=seed)
         scanpy.tl.umap(table, random_state=seed)
         torch.set_num_threads(threads)
     return table.obsm["X_umap"]
+
+
+def panel(width: float = 5.25, height: float = 3.2) -> tuple[Figure, Axes]:
+    """A figure of one panel, sizes in inches: on an HTML page two stand side by side."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
 
 
 def png(figure: Figure) -> bytes:

@@ -1,29 +1,58 @@
-"""What fitted stories are used for."""
+"""What fitted stories are used for: one file per user verb, `verb(run, data, ...)`."""
 
+from ..runs.generators import GENERATORS
+from ..runs.states import States
+from .arviz import loo_pit, to_arviz
 from .conformal import Mondrian, calibrate
-from .generators import GENERATORS, Generator
+from .differential_expression import differential_expression
+from .embed import embed
+from .generate import generate, learn
 from .hybrid import CountHybrid, Hybrid, fit_counts, fit_values
-from .population import cells_needed, interpolate, modes, percentile_of, quantile, tail_probability
+from .learn_prior import learn_prior
+from .normalized_expression import express, normalized_expression
+from .predict_labels import predict_labels
+from .predict_target import predict, predict_target
+from .predictive_summaries import (
+    cells_needed,
+    interpolate,
+    modes,
+    percentile_of,
+    quantile,
+    tail_probability,
+)
 from .predictors import CrossFitted, cross_fit
-from .states import States, conditions
+from .sample import sample
+from .sleep import sleep
 
 __all__ = [
     "GENERATORS",
     "CountHybrid",
     "CrossFitted",
-    "Generator",
     "Hybrid",
     "Mondrian",
     "States",
     "calibrate",
     "cells_needed",
-    "conditions",
     "cross_fit",
+    "differential_expression",
+    "embed",
+    "express",
     "fit_counts",
     "fit_values",
+    "generate",
     "interpolate",
+    "learn",
+    "learn_prior",
+    "loo_pit",
     "modes",
+    "normalized_expression",
     "percentile_of",
+    "predict",
+    "predict_labels",
+    "predict_target",
     "quantile",
+    "sample",
+    "sleep",
     "tail_probability",
+    "to_arviz",
 ]

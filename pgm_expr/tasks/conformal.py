@@ -89,4 +89,6 @@ def calibrate(
 
 
 def _columns(difficulty: ArrayLike | None, genes: int) -> list[np.ndarray | None]:
-    return genes * [None] if difficulty is None else list(np.asarray(difficulty).T)
+    if difficulty is None:
+        return [None] * genes
+    return [*np.asarray(difficulty).T]

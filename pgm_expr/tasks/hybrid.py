@@ -31,19 +31,22 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
+import numpy as np
 import torch
 from pyro.distributions import TorchDistribution
+from pyro.nn import PyroModule
 from sklearn.base import RegressorMixin
-from torch import Tensor
+from torch import Tensor, nn
 
+from .. import zoo
 from ..flow import SplineFlow
-from ..inference import Plan, seeded, tracing
-from .generators import Generator
-from .offset import Offset, OffsetGuide, train
+from ..inference import ELBO, Plan, fit, seeded, tracing
+from ..nn import StateGenerator
 from .predictors import CrossFitted, cross_fit
 
-Builder = Callable[[int, int], Generator]  # of the size of states and of conditions
+Builder = Callable[[int, int], StateGenerator]  # of the size of states and of conditions
 PLAN = Plan(epochs=200, patience=30)
 DRAWN = 10_000  # scores from which a generator's own variance is found
 LEAST = 0.1  # of the pooled share, below which none is predicted
@@ -58,7 +61,7 @@ class Hybrid:
     components: Tensor  # (D, G) of residuals, D = 0 without a generator
     scale: Tensor  # (G,) what the components leave, a standard deviation
     shrink: Tensor  # (G,) sqrt(aleatoric / mean squared residual)
-    generator: Generator | None
+    generator: StateGenerator | None
 
     def predict(self, c: Tensor) -> Tensor:
         """E[x | c] of cells c (N, C): (N, G)."""
@@ -87,7 +90,7 @@ def fit_values(
     components: int = 20,
     steps: int = 2000,
     seed: int = 0,
-    **folds: object,
+    **folds: Any,
 ) -> Hybrid:
     """Fit to cells c (N, C) with log values (N, G); `generator` is one of GENERATORS, or
     None for normal residuals.
@@ -101,12 +104,12 @@ def fit_values(
     shrink = (
         (predictor.aleatoric / residuals.square().mean(0).clamp_min(1e-30)).sqrt().clamp(max=1)
     )
-    kept = min(components, *values.shape) if generator is not None else 0
+    kept = min(components, *values.shape) if generator else 0
     axes = torch.linalg.svd(residuals - center, full_matrices=False)[2][:kept]  # (D, G)
     scores = (residuals - center) @ axes.T
     scale = (residuals - center - scores @ axes).std(0, correction=0)
     built = None
-    if kept:
+    if generator and kept:
         built = _learnt(generator, lambda: scores, c, steps, seed)
         mean, spread = _drawn_moments(built, c, seed)
         axes = axes * (scores.std(0) / spread)[:, None]
@@ -115,7 +118,7 @@ def fit_values(
 
 
 @torch.no_grad()
-def _drawn_moments(generator: Generator, c: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+def _drawn_moments(generator: StateGenerator, c: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (D,) of what is drawn for the cells of the fit."""
     with seeded(seed):
         each = c.repeat(max(1, DRAWN // len(c)), 1)
@@ -125,7 +128,7 @@ def _drawn_moments(generator: Generator, c: Tensor, seed: int) -> tuple[Tensor, 
 
 def _learnt(
     build: Builder, draw: Callable[[], Tensor], c: Tensor, steps: int, seed: int
-) -> Generator:
+) -> StateGenerator:
     with seeded(seed):
         generator = build(draw().shape[1], c.shape[1])
     deque(generator.fit(draw, c, steps=steps, seed=seed), maxlen=0)
@@ -138,9 +141,9 @@ class CountHybrid:
 
     predictor: CrossFitted
     average: Tensor  # (G,) the pooled shares
-    model: Offset
-    guide: OffsetGuide
-    generator: Generator | None
+    model: PyroModule  # of the story `offset`
+    guide: PyroModule
+    generator: StateGenerator | None
 
     def predict(self, c: Tensor, library: Tensor) -> Tensor:
         """Expected counts (N, G) of the predictor alone, of cells c (N, C), library (N, 1)."""
@@ -158,7 +161,7 @@ class CountHybrid:
         `evaluation.predictions` asks.
         """
         given = _given(batch)
-        return self.model.counts(self._states(given["condition"]), **given)
+        return self._counts(self._states(given["condition"]), given)
 
     def sample(self, c: Tensor, library: Tensor, draws: int, *, seed: int = 0) -> Tensor:
         """Counts (draws, N, G) of new cells c (N, C) with libraries (N, 1)."""
@@ -175,11 +178,15 @@ class CountHybrid:
         weights = []
         with seeded(seed):
             for _ in range(draws):
-                q = tracing.trace(self.guide, batch).nodes["z"]
+                q = _site(self.guide, batch)
                 z = q["value"]
-                x = self.model.counts(z, **_given(batch)).log_prob(batch["x"])
+                x = self._counts(z, _given(batch)).log_prob(batch["x"])
                 weights.append(x + self._log_prior(z, batch["condition"]) - q["fn"].log_prob(z))
         return torch.stack(weights).double().logsumexp(0) - math.log(draws)
+
+    def _counts(self, z: Tensor, given: Mapping[str, Tensor]) -> TorchDistribution:
+        eta = self.model.eta(z, given["condition"], given["offset"])
+        return self.model.likelihood(eta, given["library"])
 
     def _states(self, c: Tensor) -> Tensor:
         if self.generator is not None:
@@ -202,7 +209,7 @@ def fit_counts(
     plan: Plan = PLAN,
     steps: int = 2000,
     seed: int = 0,
-    **folds: object,
+    **folds: Any,
 ) -> CountHybrid:
     """Fit to cells c (N, C) with counts x (N, G); a tenth of the cells decides when to stop.
 
@@ -214,16 +221,41 @@ def fit_counts(
     predictor = cross_fit(c, x / library, regressor, seed=seed, **folds)
     out_of_fold = _offset(x / library - predictor.residuals, average)
     table = {"x": x, "library": library, "condition": c, "offset": out_of_fold}
-    sizes = x.shape[1], c.shape[1]
+    dims: dict[str, Any] = {"genes": x.shape[1], "conditions": c.shape[1], "average": average}
     with seeded(seed):
-        model = Offset(*sizes, average, latent)
-        guide = OffsetGuide(*sizes, latent)
-    train(model, guide, table, plan, seed)
+        pair = zoo.build(zoo.story("offset"), dims, latent=latent)
+    model, guide = (cast(PyroModule, half) for half in pair)
+    _train(model, guide, table, plan, seed)
     built = None
     if generator is not None:
-        draw = torch.no_grad()(lambda: tracing.trace(guide, table).nodes["z"]["value"])
+        draw = torch.no_grad()(lambda: _site(guide, table)["value"])
         built = _learnt(generator, draw, c, steps, seed)
     return CountHybrid(predictor, average, model, guide, built)
+
+
+def _site(guide: nn.Module, batch: Mapping[str, Tensor]) -> tracing.Site:
+    """The latent site of a guide."""
+    return cast(tracing.Site, tracing.trace(guide, batch).nodes["z"])
+
+
+def _train(
+    model: nn.Module, guide: nn.Module, table: Mapping[str, Tensor], plan: Plan, seed: int
+) -> None:
+    """Fit in place to a table of columns (N, ...); a tenth of the cells decides when to stop."""
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(table["x"])))
+    held, kept = order.tensor_split([len(order) // 10])
+
+    def batches(seed: int) -> list[dict[str, Tensor]]:
+        noise = torch.Generator().manual_seed(seed)
+        shuffled = kept[torch.randperm(len(kept), generator=noise)]
+        return [_rows(table, at) for at in shuffled.split(plan.batch_size)]
+
+    objective = ELBO(model, guide, cells=len(kept))
+    deque(fit(objective, batches, lambda: [_rows(table, held)], plan), maxlen=0)
+
+
+def _rows(table: Mapping[str, Tensor], at: Tensor) -> dict[str, Tensor]:
+    return {name: column[at] for name, column in table.items()}
 
 
 def _offset(share: Tensor, average: Tensor) -> Tensor:

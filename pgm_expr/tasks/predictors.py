@@ -44,8 +44,8 @@ class CrossFitted:
 
     def predict(self, c: Tensor) -> Tensor:
         """E[x | c] of cells c (N, C): (N, G)."""
-        c = _array(c)
-        return _tensor(np.mean([_predicted(each, c) for each in self.regressors], 0))
+        rows = _array(c)
+        return _tensor(np.mean([_predicted(each, rows) for each in self.regressors], 0))
 
     def epistemic(self, c: Tensor) -> Tensor:
         """The variance of a prediction at c (N, C), had other cells been fitted: (N, G)."""
@@ -59,8 +59,9 @@ class CrossFitted:
 
     def _gaps(self, c: Tensor) -> Tensor:
         """How far the halves are apart, (K, N, G)."""
-        c = _array(c)
-        return _tensor(np.stack([_predicted(a, c) - _predicted(b, c) for a, b in self.halves]))
+        rows = _array(c)
+        gaps = [_predicted(a, rows) - _predicted(b, rows) for a, b in self.halves]
+        return _tensor(np.stack(gaps))
 
 
 def cross_fit(
@@ -78,20 +79,21 @@ def cross_fit(
     own takes another one each time. ValueError for fewer than two folds, or fewer than two
     groups a fold.
     """
-    c, values = _array(c), _array(values)
+    rows, x = _array(c), _array(values)
     rng = np.random.default_rng(seed)
-    group, fold = _folds(np.arange(len(c)) if groups is None else groups, folds, rng)
-    fitted, halves, residuals, products, gaps = [], [], values.copy(), values.copy(), 0.0
+    group, fold = _folds(np.arange(len(rows)) if groups is None else groups, folds, rng)
+    fitted, halves, residuals, products, gaps = [], [], x.copy(), x.copy(), 0.0
     for k in range(folds):
         out = fold == k
         three = [
-            _fitted(regressor or Ridge(), c[part], values[part], seed + 3 * k + i)
+            _fitted(regressor or Ridge(), rows[part], x[part], seed + 3 * k + i)
             for i, part in enumerate((~out, *_halves(group, ~out, rng)))
         ]
-        whole, a, b = (values[out] - _predicted(each, c[out]) for each in three)
+        whole, a, b = (x[out] - _predicted(each, rows[out]) for each in three)
         residuals[out], products[out] = whole, a * b
         gaps += ((a - b) ** 2).sum() / 2
-        fitted.append(three[0]), halves.append(tuple(three[1:]))
+        fitted.append(three[0])
+        halves.append((three[1], three[2]))
     aleatoric = products.mean(0).clip(0, (residuals**2).mean(0))
     ratio = ((residuals**2).sum() - products.sum()) / max(gaps, 1e-300)
     return CrossFitted(

@@ -11,7 +11,7 @@ import torch
 
 import pgm_expr
 from pgm_expr import simulate
-from pgm_expr.api.variants import Variant, variants
+from pgm_expr.comparison.grid import Variant, variants
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")
 
@@ -90,7 +90,7 @@ def test_a_figure_is_that_of_the_run_it_came_from(done, adata):
     bounds = []
     for seed in (0, 1):
         run = pgm_expr.load(out / "runs" / variant.name / f"seed-{seed}")
-        run.reread(adata)
+        run.training_table(adata)
         cells, split = run.table.cells, run.table.split
         batches = list(pgm_expr.data.sweep(cells, split.test, 64))
         bounds.append(pgm_expr.evaluation.iwae(run.model, run.guide, batches, (5, 20))[5].mean())
@@ -216,7 +216,7 @@ def test_what_it_refuses_is_one_line_and_changes_nothing(kind, done, adata):
 
 def test_a_folder_of_something_else_is_left_alone(adata, tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(ValueError, match="holds other files than a comparison"):
+    with pytest.raises(ValueError, match="holds files that are no comparison"):
         pgm_expr.compare(adata, out=tmp_path, **QUICK)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
 

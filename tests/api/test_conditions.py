@@ -133,7 +133,7 @@ def test_labels_are_predicted_with_probabilities(truth, adata, kinds, story):
 def test_a_loaded_run_predicts_the_same_of_cells_without_the_column(kinds, adata, tmp_path):
     kinds.save(tmp_path / "run")
     again, bare = pgm_expr.load(tmp_path / "run"), adata.copy()
-    again.reread(adata)
+    again.training_table(adata)
     del bare.obs["told"]
     p = kinds.predict_labels(adata, draws=2)
     assert again.embed(bare).shape == (CELLS, 5)
@@ -164,7 +164,7 @@ def test_a_number_is_predicted_with_its_deviation():
 
 def test_what_cannot_be_predicted(fitted):
     run, adata = fitted("cvae"), fitted.data("cvae")
-    with pytest.raises(ValueError, match="knows no labels"):
+    with pytest.raises(ValueError, match="has no labels"):
         run.predict_labels(adata)
     with pytest.raises(ValueError, match="no target to predict"):
         run.predict_target(adata)

@@ -13,10 +13,10 @@ from scipy.sparse import csr_matrix
 
 import pgm_expr
 from pgm_expr import Story, simulate
-from pgm_expr.api import RunFolder
 from pgm_expr.guides import VAEGuide
 from pgm_expr.inference import MeanField, load_tensors
 from pgm_expr.models import VAE
+from pgm_expr.runs.folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")  # of few epochs
 
@@ -83,7 +83,10 @@ def test_a_finished_run_is_whole(finished):
     assert notes["dims"] == {"genes": 20, "labels": 2}
     assert notes["genes"] == [f"gene{g}" for g in range(20)]
     assert notes["cells"] == {"train": 65, "validation": 7, "test": 18}
-    assert notes["encoding"]["labels"] == ["type0", "type1"]
+    assert notes["format"] == 1
+    assert [(f["kind"], f["levels"]) for f in notes["encoding"]["fields"]] == [
+        ("label", ["type0", "type1"])
+    ]
     assert notes["plan"]["epochs"] == 6 and notes["source"]["split_seed"] == 0
     assert notes["versions"].keys() >= {"pgm-expr", "python", "torch", "pyro-ppl"}
     tensors, _ = load_tensors(folder / "model.safetensors")
@@ -268,10 +271,10 @@ def test_overwriting_starts_an_unfinished_run_anew(unfinished, adata, tmp_path):
     assert ends[0] == ends[1]
 
 
-def test_a_run_of_an_own_story_needs_it_again(adata, tmp_path):
+def test_a_run_of_a_user_defined_story_needs_it_again(adata, tmp_path):
     story = Story(model=VAE, guide=VAEGuide, objective=MeanField)
     run = fit(adata, tmp_path / "own", story=story)
-    with pytest.raises(ValueError, match="own story"):
+    with pytest.raises(ValueError, match="user-defined story"):
         pgm_expr.load(tmp_path / "own")
     again = pgm_expr.load(tmp_path / "own", story=story)
     assert np.array_equal(again.embed(adata.copy()), run.embed(adata.copy()))

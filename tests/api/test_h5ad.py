@@ -4,7 +4,7 @@ import anndata
 import numpy as np
 import pytest
 
-from pgm_expr.api import check_out, write_h5ad
+from pgm_expr.data.write import check_out, write_h5ad
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pgm_expr
-from pgm_expr import cli
+from pgm_expr.cli import main as cli
 
 pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")
 
@@ -46,7 +46,7 @@ def test_the_command_writes_another_run_and_never_over_one(fitted, tmp_path, cap
     arguments = ["sleep", fitted.folder("vae-types"), "--out", other, "--steps", 20]
     assert type_in(arguments) == 0
     said = capsys.readouterr().out
-    assert "Bound of validation cells" in said and "Run written to" in said
+    assert "Validation ELBO" in said and "Run written to" in said
     assert json.loads((other / "story.json").read_text())["sleep"]["steps"] == 20
     assert type_in(arguments) == 2
     assert "holds a finished run" in capsys.readouterr().err

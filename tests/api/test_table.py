@@ -8,10 +8,10 @@ import scipy.sparse as sp
 import torch
 
 from pgm_expr import simulate
-from pgm_expr.api.table import prepare, query, reread
-from pgm_expr.data import Columns, Encoding
+from pgm_expr.data import Encoding
+from pgm_expr.runs.table import prepare, query, reread
 
-COLUMNS = Columns(labels_key="type", batch_key="batch", unlabeled_category="type1")
+COLUMNS = dict(labels_key="type", batch_key="batch", unlabeled_category="type1")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_sizes_and_split(adata):
         table.labels.tolist()
         == adata.obs["type"].astype(str).replace("type1", "unlabelled").tolist()
     )
-    assert prepare(adata, Columns()).labels is None
+    assert prepare(adata, dict()).labels is None
 
 
 def test_the_average_cell_is_of_the_training_cells(adata):
@@ -131,18 +131,18 @@ def test_query_follows_the_genes_of_the_fit(adata):
 
 def test_an_unknown_split_key_is_named(adata):
     with pytest.raises(ValueError, match="split_key 'donor'.*type"):
-        prepare(adata, COLUMNS, split_key="donor")
+        prepare(adata, COLUMNS | {"split_key": "donor"})
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["from the path", "passed again"])
 def test_few_labels_all_train(adata, tmp_path, given):
     """Labelled validation cells move to training, and are found there again."""
-    plain = prepare(adata, Columns()).split
+    plain = prepare(adata, dict()).split
     known = np.arange(60) % 3 == 0
     known[plain.validation[:2]], known[plain.validation[2:]] = True, False
     told = few_labels(adata, known)
     told.write_h5ad(tmp_path / "cells.h5ad")
-    table = prepare(tmp_path / "cells.h5ad", Columns(labels_key="type"))
+    table = prepare(tmp_path / "cells.h5ad", dict(labels_key="type"))
     assert table.split.validation.tolist() == plain.validation[2:].tolist()
     assert table.split.train.tolist() == [*plain.train, *plain.validation[:2]]
     assert table.split.test.tolist() == plain.test.tolist()
@@ -154,25 +154,25 @@ def test_few_labels_all_train(adata, tmp_path, given):
 @pytest.mark.parametrize("share", [0.6, 1.0])
 def test_with_many_labels_validation_keeps_its_cells(adata, share):
     """As where most cells are labelled: without these, next to none would be left."""
-    plain = prepare(adata, Columns()).split
+    plain = prepare(adata, dict()).split
     known = np.arange(60) < share * 60
-    table = prepare(few_labels(adata, known), Columns(labels_key="type"))
+    table = prepare(few_labels(adata, known), dict(labels_key="type"))
     assert table.split.validation.tolist() == plain.validation.tolist()
     assert not table.source["few_labels"]
 
 
 def test_whole_groups_stay_whole_with_few_labels(adata):
     adata.obs["donor"] = [f"d{n % 6}" for n in range(60)]
-    plain = prepare(adata, Columns(), split_key="donor").split
+    plain = prepare(adata, dict(donor_key="donor")).split
     told = few_labels(adata, np.arange(60) % 3 == 0)
-    table = prepare(told, Columns(labels_key="type"), split_key="donor")
+    table = prepare(told, dict(labels_key="type", donor_key="donor"))
     assert table.split.validation.tolist() == plain.validation.tolist()
 
 
 def test_perturbations_and_a_target_are_columns_of_minibatches(adata):
     adata.obs["guide"] = ["ctrl", "a", "b", "a+b"] * 15
     adata.obs["growth"] = np.where(np.arange(60) % 2, np.nan, np.arange(60.0))
-    columns = Columns(perturbation_key="guide", control="ctrl", target_key="growth")
+    columns = dict(perturbation_key="guide", control="ctrl", target_key="growth")
     table = prepare(adata, columns)
     assert table.dims == {"genes": 20, "perturbations": 2}
     batch = table.cells.rows(np.arange(4))

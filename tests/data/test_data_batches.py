@@ -89,6 +89,43 @@ def test_to_keeps_the_source(table):
     assert moved.rows(torch.tensor([0, 1]))["label"].device.type == "meta"
 
 
+def withheld_by_hand(batch):
+    """The same minibatch, its label and target unknown."""
+    n = len(batch["library"])
+    unknown = {"label": torch.full((n,), -1), "target": torch.full((n, 1), torch.nan)}
+    return {**batch, **unknown}
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("columns", [COLUMNS, {}], ids=["labelled", "no columns"])
+@pytest.mark.parametrize("budget", [2**30, 0], ids=["dense", "sparse"])
+def test_withheld_cells_hide_what_is_predicted(budget, columns, device):
+    """Minibatch by minibatch, in the order of the entries; on both sides of `to`."""
+    table = Cells(sp.csr_array(COUNTS), columns, budget=budget)
+    index = np.random.default_rng(0).permutation(N)
+    for hidden in (table.withheld().to(device), table.to(device).withheld()):
+        pairs = zip(sweep(hidden, index, 20), sweep(table, index, 20), strict=True)
+        for found, seen in pairs:
+            expected = withheld_by_hand(seen)
+            assert list(found) == list(expected)
+            for key, value in expected.items():
+                assert found[key].device.type == device
+                assert (found[key].dtype, found[key].shape) == (value.dtype, value.shape)
+                if device == "cpu":
+                    np.testing.assert_array_equal(found[key], value)
+
+
+def test_withheld_cells_share_the_counts_and_leave_the_table_alone(table):
+    hidden = table.withheld()
+    assert hidden.counts is table.counts and len(hidden) == N
+    np.testing.assert_array_equal(table.rows([0, 1, 2])["label"], COLUMNS["label"][:3])
+    np.testing.assert_array_equal(hidden.columns["label"], np.full(N, -1))
+    assert np.isnan(hidden.columns["target"]).all() and hidden.columns["target"].shape == (N, 1)
+    assert "target" not in table.columns
+    hidden.rows([0, 1])["label"].zero_()
+    np.testing.assert_array_equal(hidden.rows([0, 1])["label"], [-1, -1])
+
+
 @pytest.mark.cuda
 def test_rows_on_a_cuda_device(table):
     if not torch.cuda.is_available():
@@ -205,3 +242,9 @@ def test_hash_sees_every_change():
         (csr, ["g0g1", "", *GENES[2:]], NAMES),
     ]
     assert len({content_hash(*variant) for variant in variants}) == len(variants)
+
+
+def test_an_entry_can_stay_where_the_others_are_withheld(table):
+    hidden = table.withheld(but=["label"]).rows([0, 1, 2])
+    np.testing.assert_array_equal(hidden["label"], COLUMNS["label"][:3])
+    assert hidden["target"].isnan().all()

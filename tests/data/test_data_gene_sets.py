@@ -56,7 +56,7 @@ def test_what_spreadsheets_leave_behind_is_no_gene(gmt):
         "no genes": ("T\tx\t\t\n", ["line 1", "'T' has no gene"]),
         "no name": ("\tx\tCD3E\n", ["line 1", "no name"]),
         "repeated": ("T\tx\tA\n\nT\tx\tB\n", ["line 3", "'T'", "second time"]),
-        "binary": (b"T\tx\tA\n\x1f\x8b\x08\xff", ["line 2", "no text"]),
+        "binary": (b"T\tx\tA\n\x1f\x8b\x08\xff", ["line 2", "not text"]),
     }.values(),
     ids=lambda value: None,
 )

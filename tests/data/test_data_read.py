@@ -146,7 +146,7 @@ def test_foreign_hdf5(tmp_path, name, kind):
     with h5py.File(tmp_path / name, "w") as file:
         file["mystery"] = np.arange(3)
     message = refused(tmp_path / name)
-    assert f"no complete {kind} file: it holds 'mystery'" in message
+    assert f"not a complete {kind} file: it holds 'mystery'" in message
 
 
 def test_right_file_with_the_other_suffix(h5ad, tmp_path):

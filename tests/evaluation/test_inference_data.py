@@ -84,10 +84,19 @@ def test_what_arviz_documents_works(az, data):
         warnings.simplefilter("ignore")
         assert len(az.summary(data, var_names=["z"], kind="stats")) == CELLS * 3
         some = data.isel(cell=slice(5))
-        assert az.plot_ppc(some, var_names=["x"], num_pp_samples=10) is not None
-        assert az.plot_bpv(some, kind="p_value", var_names=["x"]) is not None
+        if hasattr(az, "plot_ppc"):
+            assert az.plot_ppc(some, var_names=["x"], num_pp_samples=10) is not None
+            assert az.plot_bpv(some, kind="p_value", var_names=["x"]) is not None
+        else:  # 1.x
+            assert az.plot_ppc_dist(some, var_names=["x"], num_samples=10) is not None
+            assert az.plot_ppc_tstat(some, var_names=["x"]) is not None
         assert az.plot_trace(some, var_names=["z"], coords={"cell": "c1"}) is not None
     matplotlib.pyplot.close("all")
+
+
+def total(found):
+    """The elpd of an ELPDData, by its name in ArviZ 0.x or 1.x."""
+    return found["elpd_loo"] if hasattr(found, "elpd_loo") else found.elpd
 
 
 class TestCompare:
@@ -96,18 +105,19 @@ class TestCompare:
         cell = rng.normal(-500, 40, 200)
         return {"a": cell, "b": cell - 2 + rng.normal(0, 1, 200), "c": cell - 30}
 
-    def test_ranks_and_differences_are_those_of_the_pairs(self):
+    def test_ranks_and_differences_are_those_of_the_pairs(self, az):
         bounds = self.bounds()
         table = compare(bounds)
         assert list(table.index) == ["a", "b", "c"] and list(table["rank"]) == [0, 1, 2]
         gap = bounds["a"] - bounds["b"]
-        assert table.loc["b", "elpd_diff"] == pytest.approx(gap.sum())
+        sign = 1 if hasattr(az, "psislw") else -1
+        assert table.loc["b", "elpd_diff"] == pytest.approx(sign * gap.sum())
         assert table.loc["b", "dse"] == pytest.approx(200**0.5 * gap.std(), rel=1e-6)
         assert table.loc["c", "dse"] == pytest.approx(0, abs=1e-6)
 
     def test_an_elpd_sums_over_cells(self):
         found = elpd(torch.tensor([-3.0, -5.0]))
-        assert found["elpd_loo"] == -8.0 and found["p_loo"] == 0
+        assert total(found) == -8.0
 
     def test_other_cells_are_refused(self):
         with pytest.raises(ValueError, match="the same cells: got {'a': 2, 'b': 3}"):
@@ -122,12 +132,16 @@ class TestLoo:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             found = az.loo(data, pointwise=True)
-        assert found.elpd_loo > ppca.model.evidence(ppca.x).sum() + 1.0 * ppca.cells
+        assert total(found) > ppca.model.evidence(ppca.x).sum() + 1.0 * ppca.cells
         assert (found.pareto_k.values > 0.7).mean() > 0.5
 
     def test_nor_does_arviz_plot_loo_pit_of_them(self, az, data):
-        with pytest.raises(ValueError, match="y_hat and log_weights must have the same shape"):
-            az.plot_loo_pit(data, y="x")
+        if hasattr(az, "psislw"):
+            with pytest.raises(ValueError, match="y_hat and log_weights must have the same shape"):
+                az.plot_loo_pit(data, y="x")
+        else:
+            with pytest.raises(IndexError, match="out of bounds"):
+                az.plot_loo_pit(data)
 
     def test_states_of_cells_are_refused_with_the_reason(self, story, batches):
         with pytest.raises(ValueError, match="VAE has no site that all cells share"):
@@ -140,5 +154,5 @@ class TestLoo:
         from pgm_expr.inference import ELBO
 
         ELBO(model, guide, cells=CELLS)(**batches[0])  # an AutoGuide's parameters exist from here
-        found = loo(model, guide, batches, draws=20, k=10)
-        assert found["n_data_points"] == CELLS and np.isfinite(found["elpd_loo"])
+        found = loo(model, guide, batches, draws=30, k=10)
+        assert found["n_data_points"] == CELLS and np.isfinite(total(found))

@@ -137,6 +137,22 @@ def test_a_round_trip_gives_the_same_draws(kind, told):
     assert torch.equal(*drawn) and not drawn[0].requires_grad
 
 
+def test_weights_of_version_0_5_load():
+    """There the embedding of a continuous flow had another name."""
+    saved = ContinuousFlow(2, 2, hidden=8)
+    names = {"embed": "told"}
+    old = {
+        ".".join(names.get(part, part) for part in name.split(".")): tensor
+        for name, tensor in saved.state_dict().items()
+    }
+    assert "network.told.0.weight" in old
+    again = ContinuousFlow(2, 2, hidden=8)
+    again.load_state_dict(old)
+    assert all(
+        torch.equal(a, b) for a, b in zip(saved.parameters(), again.parameters(), strict=True)
+    )
+
+
 def test_float64_is_the_same_flow(told, seeded):
     z, double = gaussians()[:50], copy.deepcopy(told).double()
     found = double.log_prob(z.double(), CONDITION[:50].double())

@@ -17,7 +17,8 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn.functional import linear
 
 import pgm_expr
-from pgm_expr import Story, cli, inference
+from pgm_expr import Story, inference
+from pgm_expr.cli import main as cli
 from pgm_expr.data import sweep
 from pgm_expr.guides import VAEGuide
 from pgm_expr.inference import PosteriorCollapse, Trace, latent_use

@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss
 from torch import nn
 from torch.distributions import Categorical, Normal
 
-from pgm_expr.inference import ELBO, IWAE, Enum, Renyi, Trace
+from pgm_expr.inference import ELBO, IWAE, Enum, Renyi, Trace, check_story
 from pgm_expr.parts import Confusion
 
 KINDS, GENES, CELLS, NOISE = 3, 4, 40, 0.2
@@ -352,11 +352,11 @@ def test_a_fault_of_an_enumerated_site_has_its_line(fault, kind):
     lines = Path(__file__).read_text().splitlines()
     number = next(n for n, line in enumerate(lines, 1) if line.endswith(f"# {fault}"))
     with pytest.raises(ValueError, match=rf"^test_enumerated\.py, line {number}: {words}") as said:
-        kind(*build(), cells=CELLS).check(cells())
+        check_story(kind(*build(), cells=CELLS), cells())
     assert "\n" not in str(said.value)
 
 
 def test_sound_pairs_pass_the_linter():
     for model, guide in ((Mixture(), Kinds()), (Scattered(), OwnStates())):
         for particles in (1, 3):
-            ELBO(model, guide, cells=CELLS, particles=particles).check(cells())
+            check_story(ELBO(model, guide, cells=CELLS, particles=particles), cells())

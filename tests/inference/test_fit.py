@@ -12,7 +12,8 @@ from torch import nn
 
 from pgm_expr.inference import IWAE, MeanField, Trace
 from pgm_expr.inference.checkpoint import load_tensors
-from pgm_expr.inference.fit import NOISE_OF_VALIDATION, Plan, fit, score
+from pgm_expr.inference.fit import Plan, fit, score
+from pgm_expr.inference.rng import VALIDATION_SEED
 from pgm_expr.inference.schedule import warmup
 
 TINY = 1e-12  # lost in the rounding of any weight
@@ -97,7 +98,7 @@ def test_score_is_the_mean_over_cells_in_evaluation_mode(start, table, sizes):
     """Cells count, not batches; on the engine's own draws, and without dropout."""
     objective = start(kind=Trace)
     batches = [table.rows(rows) for rows in torch.arange(64).split(sizes)]
-    torch.manual_seed(NOISE_OF_VALIDATION)
+    torch.manual_seed(VALIDATION_SEED)
     bounds = torch.cat([objective.eval().per_cell(**batch) for batch in batches])
     assert score(objective.train(), batches) == pytest.approx(bounds.mean().item(), rel=1e-6)
     assert objective.training and objective.guide.training
@@ -193,6 +194,7 @@ import torch
 torch.set_num_threads(1)
 from pgm_expr.guides import VAEGuide
 from pgm_expr.inference.checkpoint import load_tensors, save_tensors
+from pgm_expr.inference.rng import VALIDATION_SEED
 from pgm_expr.inference.fit import Plan, fit
 from pgm_expr.inference.objective import MeanField
 from pgm_expr.models import VAE

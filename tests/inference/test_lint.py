@@ -11,7 +11,7 @@ from pyro import poutine
 from torch import nn
 
 from pgm_expr import zoo
-from pgm_expr.inference import ELBO, IWAE, MeanField, Trace
+from pgm_expr.inference import ELBO, IWAE, MeanField, Trace, check_story
 
 CELLS, GENES, SMALL = 7, 12, dict(latent=3, hidden=8)
 MODEL_SITE = 'z = pyro.sample("z", self.prior())'
@@ -40,7 +40,7 @@ def sentence(tmp_path):
         story = zoo.load_story(path)
         pair = zoo.build(story, {"genes": GENES, "average": torch.ones(GENES) / GENES}, **SMALL)
         with pytest.raises(ValueError) as caught:
-            (kind or story.objective)(*pair, cells=CELLS, **settings).check(batch())
+            check_story((kind or story.objective)(*pair, cells=CELLS, **settings), batch())
         assert "\n" not in str(caught.value)
         return str(caught.value), path.read_text()
 
@@ -215,7 +215,7 @@ def check(kind, model=None, cells=4):
     rows = {"library": torch.ones(cells, 1), "x": torch.ones(cells, 1), "label": torch.ones(cells)}
     objective = kind(model or Line(), LineGuide(), cells=cells)
     before = {name: tensor.clone() for name, tensor in objective.named_buffers()}
-    objective.check(rows)
+    check_story(objective, rows)
     assert all(torch.equal(before[name], t) for name, t in objective.named_buffers())
 
 

@@ -8,7 +8,7 @@ from pyro.infer import RenyiELBO, Trace_ELBO, TraceMeanField_ELBO
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from pgm_expr.inference import IWAE, MeanField, Trace
+from pgm_expr.inference import IWAE, MeanField, Trace, check_story
 
 OBJECTIVES = [Trace, MeanField, IWAE]
 
@@ -265,7 +265,7 @@ class LineGuide(Line):
 
 def check(model, guide, cells=4, particles=1):
     batch = {"library": torch.ones(cells, 1), "x": torch.ones(cells, model.width)}
-    Trace(model, guide, cells=cells, particles=particles).check(batch)
+    check_story(Trace(model, guide, cells=cells, particles=particles), batch)
 
 
 @pytest.mark.parametrize("particles", [1, 3])

@@ -290,12 +290,13 @@ def test_double_stays_double_and_agrees(case):
     assert torch.allclose(single.log_prob(value).double(), log_prob, rtol=1e-4, atol=atol)
 
 
-def test_likelihoods_say_what_they_measure_and_take():
+def test_likelihoods_state_their_measure():
     measures = {"counts given library", "counts given total", "detection", "values"}
-    likelihoods = [getattr(parts, n) for n in parts.__all__ if hasattr(getattr(parts, n), "takes")]
-    assert len(likelihoods) >= 12 and {part.measure for part in likelihoods} == measures
-    for part in likelihoods:
-        assert part.takes == ("values" if part.measure == "values" else "counts")
+    stated = {name: getattr(getattr(parts, name), "measure", None) for name in parts.__all__}
+    likelihoods = {name: measure for name, measure in stated.items() if measure}
+    assert len(likelihoods) >= 12 and set(likelihoods.values()) == measures
+    of_values = {name for name, measure in likelihoods.items() if measure == "values"}
+    assert of_values == {"Gaussian", "GaussianMixture", "LowRankGaussianMixture"}
 
 
 # Parts that give a class, or no distribution at all

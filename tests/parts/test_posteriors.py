@@ -8,7 +8,7 @@ from pyro.distributions.util import detach
 from torch.distributions import Distribution, MultivariateNormal
 
 from pgm_expr.guides import VAEGuide
-from pgm_expr.inference import Trace
+from pgm_expr.inference import Trace, check_story
 from pgm_expr.models import VAE
 from pgm_expr.parts import (
     DiagonalNormal,
@@ -101,7 +101,7 @@ def test_every_prior_goes_with_every_posterior(prior, family):
     x = torch.poisson(torch.full((10, GENES), 4.0))
     batch = {"library": x.sum(-1, keepdim=True), "x": x}
     objective = Trace(model, guide, cells=10, particles=5)
-    objective.check(batch)
+    check_story(objective, batch)
     objective(**batch).backward()
     for name, parameter in [*model.named_parameters(), *guide.named_parameters()]:
         assert parameter.grad.isfinite().all() and parameter.grad.ne(0).any(), name

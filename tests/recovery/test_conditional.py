@@ -7,15 +7,8 @@ from sklearn.metrics import roc_auc_score
 
 import pgm_expr
 from pgm_expr.data import sweep
-from pgm_expr.evaluation import (
-    compare_counts,
-    draw_prior,
-    draw_states,
-    elbo,
-    leakage,
-    probe,
-    standard_error,
-)
+from pgm_expr.evaluation import compare_counts, elbo, leakage, probe, standard_error
+from pgm_expr.predict import draw_prior, draw_states
 from pgm_expr.simulate import Scales, simulate
 
 pytestmark = [

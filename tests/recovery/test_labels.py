@@ -7,14 +7,8 @@ from sklearn.metrics import f1_score, r2_score
 
 import pgm_expr
 from pgm_expr.data import sweep
-from pgm_expr.evaluation import (
-    compare_counts,
-    draw_prior,
-    fit_classifier,
-    pca,
-    probe,
-    standard_error,
-)
+from pgm_expr.evaluation import compare_counts, fit_classifier, pca, probe, standard_error
+from pgm_expr.predict import draw_prior
 from pgm_expr.simulate import Scales, simulate
 
 pytestmark = [

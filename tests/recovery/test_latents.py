@@ -19,11 +19,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import pgm_expr
-from pgm_expr.evaluation import amortisation_gap, draw_prior, iwae, standard_error
+from pgm_expr.evaluation import amortisation_gap, iwae, standard_error
 from pgm_expr.guides import VAEGuide
 from pgm_expr.inference import ELBO, Trace, latent_use, seeded
 from pgm_expr.nn import mlp
 from pgm_expr.parts import MixtureOfNormals, NegativeBinomial, StandardNormal
+from pgm_expr.predict import draw_prior
 from pgm_expr.simulate import Scales, simulate
 
 pytestmark = pytest.mark.slow

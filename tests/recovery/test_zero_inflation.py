@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from pgm_expr import evaluation, simulate
-from pgm_expr.api import prepare
-from pgm_expr.api.fit import fit_table
-from pgm_expr.data import Columns, sweep
+from pgm_expr.data import sweep
+from pgm_expr.runs.fit import fit_table
+from pgm_expr.runs.table import prepare
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:posterior collapse")]
 
@@ -35,7 +35,7 @@ def scored(table, likelihood, seed):
 def verdict(gate, data_seed):
     """The sentence on 600 cells x 100 genes, and how the gates found go with the true ones."""
     truth = simulate.simulate(600, 100, seed=data_seed, types=4, gate=gate, median_library=4000.0)
-    table = prepare(truth.to_anndata(), Columns())
+    table = prepare(truth.to_anndata(), {})
     nb = [scored(table, "nb", seed)[0] for seed in range(SEEDS)]
     zinb, parts = zip(*(scored(table, "zinb", seed) for seed in range(SEEDS)), strict=True)
     found = parts[0].gate_logits.sigmoid().detach().numpy()

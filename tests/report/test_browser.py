@@ -10,9 +10,9 @@ import pytest
 from matplotlib.image import imread
 
 import pgm_expr
-from pgm_expr import report
-from pgm_expr.api import SECTIONS
-from pgm_expr.report.words import headline, verdict
+from pgm_expr.criticism.pages import html_report
+from pgm_expr.criticism.sections import SECTIONS
+from pgm_expr.criticism.verdict import headline, verdict
 from pgm_expr.simulate import simulate
 
 NAMES = "chromium", "chromium-browser", "google-chrome"
@@ -39,17 +39,17 @@ def run():
         adata = simulate(400, 40, seed=0, types=3, batches=2, median_library=1000.0).to_anndata()
         keys = dict(labels_key="type", batch_key="batch", epochs=3, progress=False)
         fitted = pgm_expr.fit(adata, latent=3, hidden=8, **keys)
-        quick = [name for name in SECTIONS if name != "reference"]  # NUTS takes long
-        told = fitted.criticize(cells=60, draws=100, sections=quick)
+        quick = [each.name for each in SECTIONS if each.name != "reference"]  # NUTS takes long
+        found = fitted.criticize(cells=60, draws=100, sections=quick)
         notes = {key: value for key, value in fitted.notes.items() if key != "genes"}
         given = dict(notes=notes, history=fitted.history, metrics=fitted.evaluate())
-    return dict(name="runs/first", criticism=told, latent_png=None, **given)
+    return dict(name="runs/first", criticism=found, latent_png=None, **given)
 
 
 @pytest.fixture(scope="module", params=[1, 2])
 def text(request, run):
     """Of one run, or of two side by side."""
-    return report.write_html([run, run | {"name": "runs/second"}][: request.param])
+    return html_report([run, run | {"name": "runs/second"}][: request.param])
 
 
 @pytest.fixture

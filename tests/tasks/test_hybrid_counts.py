@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pgm_expr.evaluation.baselines import fit_baseline
-from pgm_expr.evaluation.pit import by_bin, passes, predictions
+from pgm_expr.evaluation.bounds.baselines import fit_baseline
+from pgm_expr.evaluation.counts.pit import by_bin, passes, predictions
 from pgm_expr.inference import Plan
 from pgm_expr.simulate import simulate
 from pgm_expr.tasks import GENERATORS

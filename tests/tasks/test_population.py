@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pgm_expr.tasks import population
+from pgm_expr.tasks import predictive_summaries as population
 
 
 def negative_binomial(mean, theta, size, seed=0):

@@ -1,7 +1,10 @@
 """States of cells and back: what a generator learns is what the story decodes."""
 
 import math
+import warnings
 
+import numpy as np
+import pandas as pd
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -9,7 +12,8 @@ import torch
 from torch import nn
 
 from pgm_expr import guides, models
-from pgm_expr.tasks import States, conditions
+from pgm_expr.data import Encoding
+from pgm_expr.tasks import States
 
 N, G, D = 6, 8, 3
 
@@ -121,15 +125,26 @@ def test_a_discrete_latent_is_refused(batch):
 
 
 def test_conditions_are_indicators_and_what_is_encoded():
-    encoded = {
-        "label": torch.tensor([0, 2, -1]),
-        "batch": torch.tensor([1, 0, 1]),
-        "condition": torch.tensor([[0.5], [0.0], [1.0]]),
+    obs = pd.DataFrame(
+        {
+            "type": ["a", "c", None, "b"],
+            "plate": ["q", "p", "q", "p"],
+            "dose": [1.0, 0.0, 2.0, 1.0],
+        }
+    )
+    arguments = {
+        "labels_key": "type",
+        "batch_key": "plate",
+        "continuous_covariate_keys": ["dose"],
     }
-    found = conditions(encoded, {"labels": 3, "batches": 2})
-    assert found.tolist() == [
-        [1, 0, 0, 0, 1, 0.5],
-        [0, 0, 1, 1, 0, 0],
-        [0, 0, 0, 0, 1, 1],
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # most levels are of one cell
+        encoding = Encoding.learn(obs, arguments, np.array([0, 1]))
+    encoded = {key: torch.as_tensor(value) for key, value in encoding.encode(obs).items()}
+    assert encoding.indicators(encoded).tolist() == [
+        [1, 0, 0, 0, 1, 1, 0],
+        [0, 0, 1, 1, 0, -1, 0],
+        [0, 0, 0, 0, 1, 3, 0],
+        [0, 1, 0, 1, 0, 1, 0],
     ]
-    assert conditions({"library": torch.ones(3, 1)}, {}) is None
+    assert encoding.indicators({"library": torch.ones(3, 1)}) is None

@@ -1,0 +1,59 @@
+"""What the examples of user verbs start from: small simulated data and a run on it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture(scope="session")
+def fitted_example(tmp_path_factory):
+    """Cells with labels, ages and donors, and a run of the story `vae` on them, in a folder."""
+    import pgm_expr
+    from pgm_expr.simulate import simulate
+
+    adata = simulate(120, 12, seed=0, types=2, median_library=200.0).to_anndata()
+    noise = np.random.default_rng(0)
+    adata.obs["cell_type"] = np.where(adata.obs["type"] == adata.obs["type"].iloc[0], "a", "b")
+    adata.obs["age"] = noise.normal(50.0, 10.0, adata.n_obs)
+    adata.obs["donor"] = noise.choice(["d1", "d2", "d3", "d4"], adata.n_obs)
+    path = tmp_path_factory.mktemp("example")
+    adata.write_h5ad(path / "cells.h5ad")
+    pgm_expr.fit(
+        path / "cells.h5ad",
+        labels_key="cell_type",
+        latent=2,
+        hidden=8,
+        epochs=400,
+        out=path / "run",
+        progress=False,
+    )
+    return adata, path / "run"
+
+
+def pytest_collection_modifyitems(items):
+    """A fit of a few epochs is an example of the call, not of a good fit."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.add_marker(pytest.mark.filterwarnings("ignore:posterior collapse"))
+
+
+VERBS = {"api", "runs", "tasks", "criticism", "comparison"}
+
+
+@pytest.fixture(autouse=True)
+def example_names(request, doctest_namespace):
+    """`adata`, `run`, `folder`, `pgm_expr` in the examples of those layers."""
+    if not isinstance(request.node, pytest.DoctestItem):
+        return
+    parts = Path(request.node.path).with_suffix("").parts
+    if VERBS & set(parts[parts.index("pgm_expr") :]):
+        import pgm_expr
+
+        adata, folder = request.getfixturevalue("fitted_example")
+        doctest_namespace |= {
+            "pgm_expr": pgm_expr,
+            "adata": adata.copy(),
+            "folder": folder,
+            "run": pgm_expr.load(folder),
+        }

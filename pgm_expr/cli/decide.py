@@ -1,0 +1,87 @@
+"""Commands that answer about given cells: embed, predict, express."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import api, report
+from .options import (
+    Conditions,
+    Data,
+    Device,
+    H5adOut,
+    RunPath,
+    StoryFile,
+    levels_of,
+    out,
+    with_levels,
+)
+
+app = typer.Typer()
+
+
+@app.command()
+def embed(
+    run_folder: RunPath,
+    file: Data,
+    out_file: H5adOut,
+    story: StoryFile = None,
+    device: Device = "auto",
+) -> None:
+    """Write the data with the latent state of each cell in obsm."""
+    api.check_out(out_file)
+    run = api.load(run_folder, story, device=device)
+    adata = api.load_dataset(file)
+    latent = run.embed(adata)
+    api.write_h5ad(adata, out_file)
+    out.print(f"Wrote {out_file}: obsm['{run.key}'], {latent.shape[0]} cells x {latent.shape[1]}.")
+
+
+@app.command()
+def predict(
+    run_folder: RunPath,
+    file: Data,
+    out_file: Annotated[Path, typer.Option("--out", help="A .csv or .h5ad file to write.")],
+    story: StoryFile = None,
+    device: Device = "auto",
+) -> None:
+    """Predict the label or target of each cell: a table (.csv), or columns of obs (.h5ad)."""
+    api.check_out(out_file, ".csv", ".h5ad")
+    run = api.load(run_folder, story, device=device)
+    adata = api.load_dataset(file)
+    table = run.predict(adata)
+    if out_file.suffix == ".csv":
+        text = table.to_csv(index_label="cell", float_format="%.6g")
+        api.write_atomically(out_file, text.encode())
+    else:
+        api.write_h5ad(adata, out_file)
+    out.print(f"Wrote {out_file}: {report.prediction_line(table, run.encoding.labels)}")
+
+
+@app.command()
+def express(
+    run_folder: RunPath,
+    file: Data,
+    out_file: H5adOut,
+    condition: Conditions = None,
+    library: Annotated[float, typer.Option(help="Common total counts of all cells.")] = 1e4,
+    story: StoryFile = None,
+    device: Device = "auto",
+) -> None:
+    """Write expected counts as a layer, under the conditions set for all cells.
+
+    Cells are written in the genes of the run. Genes that DATA lack are zero in X, and expected in
+    the layer.
+    """
+    api.check_out(out_file)
+    run = api.load(run_folder, story, device=device)
+    levels = levels_of(condition)
+    found = run.express(api.load_dataset(file), condition=levels, library=library)
+    api.write_h5ad(found, out_file)
+    out.print(
+        f"Wrote {out_file}: layers['{run.prefix}'], {found.n_obs} cells x {found.n_vars} genes"
+        f"{with_levels(levels)} at library {library:,g}."
+    )

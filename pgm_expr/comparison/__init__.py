@@ -1,0 +1,1 @@
+"""Comparison of variants of stories, fitted to the same cells."""

@@ -1,0 +1,1 @@
+"""Bounds of held-out log likelihoods, baselines, and the ranking of variants."""

@@ -1,0 +1,1 @@
+"""Measures of counts that a story draws and predicts, beside real ones."""

@@ -1,0 +1,1 @@
+"""Measures of differences between groups of cells."""

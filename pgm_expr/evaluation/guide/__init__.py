@@ -1,0 +1,1 @@
+"""Measures of a guide: importance weights, refinement, calibration, NUTS, ELBO surgery."""

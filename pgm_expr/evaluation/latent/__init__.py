@@ -1,0 +1,1 @@
+"""Measures of latent states: probes, variance explained, mixing, novelty, disentanglement."""

@@ -1,0 +1,207 @@
+"""New cells from generators trained on a run's posteriors: whole distributions of counts."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import zoo
+from ..data import sweep
+from ..inference import seeded
+from ..inference.progress import endless
+from ..inference.threads import few_threads
+from ..runs.fitted import SWEEP
+from ..runs.generators import GENERATORS, Learnt
+from ..runs.simulated_covariates import as_cells, draw_covariates
+from ..runs.states import States
+from .sample import sample
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from ..runs.fitted import Fitted
+
+PRIOR = "prior"
+Run = TypeVar("Run", bound="Fitted")
+
+
+def generate(
+    run: Fitted,
+    n: int,
+    *,
+    by: str = "diffusion",
+    condition: Mapping[str, object] | None = None,
+    library: np.ndarray | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    **options: object,
+) -> AnnData:
+    """Draw new cells whose states come from a generator trained on the posteriors.
+
+    A generator is trained on first use, on the cells outside the test set, and kept with the run
+    (in its folder, where it has one). States include the library.
+
+    Parameters
+    ----------
+    n
+        Number of cells.
+    by
+        `prior` (the story's own, as `sample`), `diffusion`, `flow`, `cnf` or `matching`.
+    condition
+        Columns of obs, labels too, each set to one level; others vary as among training cells.
+    library
+        Expected total counts of each cell, (n,); drawn with the states by default.
+    seed
+        Of the draws.
+    progress
+        Show on stderr how far training is.
+    options
+        Of the generator's `sample`: `steps=20`, `guidance=1.5` of diffusion.
+
+    Returns
+    -------
+    AnnData of integer counts in X, (n, G), with `obs["library"]` and `obsm["X_generated"]`, the
+    states.
+
+    Raises
+    ------
+    ValueError
+        For unknown columns, levels and options, and a story with discrete latents.
+
+    Examples
+    --------
+    >>> run.learn("diffusion", steps=2, progress=False).generate(3).shape
+    (3, 12)
+    """
+    if by == PRIOR:
+        return sample(run, n, condition=condition, library=library, seed=seed)
+    draw_covariates(run.notes, 1, condition or {}, np.random.default_rng(seed))  # checks names
+    _check_options(by, options)
+    if by not in run.generators:
+        learn(run, by, progress=progress)
+    learnt = run.generators[by]
+    _, covariates = draw_covariates(run.notes, n, condition or {}, np.random.default_rng(seed))
+    batch = {k: torch.as_tensor(v, device=run.device) for k, v in covariates.items()}
+    counts, states = draw_given(run, learnt, n, batch, library=library, seed=seed, **options)
+    totals = learnt.states.library(states).cpu().numpy()
+    drawn = as_cells(run.notes, counts.numpy(), totals, condition or {})
+    drawn.obsm["X_generated"] = states.cpu().numpy()
+    return drawn
+
+
+def learn(
+    run: Run, by: str, *, steps: int | None = None, seed: int = 0, progress: bool = True
+) -> Run:
+    """Train a generator now, or anew; `generate` does it on first use.
+
+    Parameters
+    ----------
+    by
+        `diffusion`, `flow`, `cnf` or `matching`.
+    steps
+        Minibatches; the generator's default where None.
+    seed
+        Of initial weights and noise.
+    progress
+        Show on stderr how far training is.
+
+    Returns
+    -------
+    The run itself, which keeps the generator (in its folder, where it has one).
+
+    Raises
+    ------
+    ValueError
+        For an unknown generator, a story of log values, and one with discrete latents.
+
+    Examples
+    --------
+    >>> sorted(run.learn("flow", steps=2, progress=False).generators)[-1]
+    'flow'
+    """
+    learnt = train_generator(run, by, steps=steps, seed=seed, progress=progress)
+    run.generators[by] = learnt
+    run.keep_generator(by)
+    return run
+
+
+def train_generator(
+    run: Fitted,
+    name: str,
+    *,
+    steps: int | None = None,
+    seed: int = 0,
+    among: np.ndarray | None = None,
+    progress: bool = False,
+) -> Learnt:
+    """A generator of the posteriors of a run's cells: outside the test set, or `among`."""
+    make = zoo.pick("generator", name, GENERATORS)
+    run.require_states(name)
+    table, cells = run.training_table(), run.training_cells()
+    if run.takes != "counts":
+        raise ValueError(
+            f"the story {run.notes['story']} models log values, and generators give counts. "
+            "Fit a story of counts."
+        )
+    known = table.split.development if among is None else among
+    with seeded(seed):  # sites that all cells share are drawn once
+        states = States.of(run.model, run.guide, next(run.unlabelled(cells, known[:2])))
+    given = run.encoding.indicators(cells.rows(known))
+    size, width = states.size, 0 if given is None else given.shape[1]
+    with seeded(seed):
+        made = make(size, width).to(run.device)
+
+    def posterior() -> Tensor:
+        return states.draw(run.guide, sweep(cells.withheld(), known, SWEEP))
+
+    budget = {} if steps is None else {"steps": steps}
+    with few_threads(0):
+        rows = made.fit(posterior, given, seed=seed, **budget)
+        losses = [*endless(rows, what=f"training of {name}: epoch", show=progress)]
+    notes = {
+        "name": name,
+        "size": size,
+        "conditions": width,
+        "widths": states.widths,
+        "steps": steps,
+        "seed": seed,
+        "loss": losses[-1],
+    }
+    return Learnt(made.eval(), states, notes)
+
+
+def _check_options(name: str, options: Mapping[str, object]) -> None:
+    """ValueError for an option that the generator's draws do not have."""
+    known = inspect.signature(zoo.pick("generator", name, GENERATORS).sample).parameters
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{name} has no option {option}. Leave it out.")
+
+
+@torch.no_grad()
+def draw_given(
+    run: Fitted,
+    learnt: Learnt,
+    n: int,
+    covariates: Mapping[str, Tensor],
+    *,
+    library: np.ndarray | None = None,
+    seed: int,
+    **options: object,
+) -> tuple[Tensor, Tensor]:
+    """Counts (n, G) and states (n, D) of cells with these encoded covariates."""
+    with seeded(seed):
+        given = run.encoding.indicators(covariates)
+        states = learnt.generator.sample(n, given, **options)
+        if library is not None:
+            states = learnt.states.at_library(states, torch.as_tensor(library).to(states))
+        parts = []
+        for at in torch.arange(n).split(SWEEP):
+            rows = {key: value[at] for key, value in covariates.items()}
+            parts.append(learnt.states.decode(run.model, states[at], rows).cpu())
+    return torch.cat(parts), states

@@ -1,0 +1,158 @@
+"""Laws of all sections, and what it takes to add one."""
+
+import importlib
+import io
+import pkgutil
+
+import numpy as np
+import pytest
+from markupsafe import Markup
+from rich.console import Console
+
+import pgm_expr
+from pgm_expr import criticism
+from pgm_expr.criticism.criticize import criticize
+from pgm_expr.criticism.pages import criticism_page, html_report
+from pgm_expr.criticism.section import BAD, DOUBTFUL, GOOD, Section, Sentence
+from pgm_expr.criticism.sections import SECTIONS
+from pgm_expr.criticism.verdict import headline, verdict
+from pgm_expr.report import Table, markup
+
+pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")
+BY_NAME = {section.name: section for section in SECTIONS}
+JUDGED = [section for section in SECTIONS if callable(section.judge)]
+
+
+def printed(page):
+    console = Console(file=io.StringIO(), width=200, highlight=False)
+    console.print(page)
+    return console.file.getvalue()
+
+
+def of_section(name, found):
+    """What was found, skipping what an optional package is needed for."""
+    if name not in found:
+        pytest.skip(found["not_measured"][name])
+    return found[name]
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_a_section_is_complete(name):
+    section = BY_NAME[name]
+    assert section.question.endswith("?") and "\n" not in section.question
+    assert all(callable(part) for part in (section.measure, section.page, section.html))
+    assert callable(section.judge) or len(section.judge.split()) > 3  # a reason
+
+
+def test_each_file_with_a_section_is_a_row():
+    modules = (
+        importlib.import_module(f"{criticism.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(criticism.__path__)
+    )
+    files = {
+        m.SECTION.name: m.__name__.rpartition(".")[2] for m in modules if hasattr(m, "SECTION")
+    }
+    assert files == {name: name for name in BY_NAME} and len(SECTIONS) == len(BY_NAME)
+
+
+def test_the_verdict_has_one_order():
+    ranks = [section.rank for section in JUDGED]
+    assert len({*ranks}) == len(ranks)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_what_was_found_is_on_all_pages(name, found):
+    section, row = BY_NAME[name], of_section(name, found)
+    parts = section.page(row)
+    assert parts and all(isinstance(part, str | Table) for part in parts)
+    terminal, page = printed(criticism_page(found)), section.html(row)
+    assert section.question in terminal
+    assert all(printed(part).strip() in terminal for part in parts if isinstance(part, Table))
+    assert isinstance(page, Markup) and page.count("<") == page.count(">") > 1
+
+
+@pytest.mark.parametrize("section", JUDGED, ids=lambda section: section.name)
+def test_a_verdict_is_a_topic_a_finding_and_a_rule(section, found):
+    sentence = section.judge(of_section(section.name, found))
+    topic, _, text = sentence.text.partition(": ")
+    assert sentence.mark in (GOOD, DOUBTFUL, BAD) and topic and text.endswith(".")
+    assert sentence.rule and not sentence.rule.endswith(".")
+    assert sentence in verdict(found)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_figures_of_cells_and_summaries_are_stated(name, found):
+    section, row = BY_NAME[name], of_section(name, found)
+    entries = row if isinstance(row, dict) else {}
+    by_cell = entries.get("by_cell", {})
+    assert section.by_cell == (*by_cell,) and {*section.summary} <= {*entries}
+    assert all(len(values) == found["cells"] for values in by_cell.values())
+
+
+PLANTED = Section(
+    name="depth",
+    question="Are the held-out cells deep enough?",
+    measure=lambda on: {
+        "median": float(np.median(on.held_out.library)),
+        "by_cell": {"depth": on.held_out.library.tolist()},
+    },
+    judge=lambda found: Sentence(
+        GOOD, f"Depth: the median is {found['median']:,.0f} counts.", "always good"
+    ),
+    page=lambda found: [f"Median library {found['median']:,.0f}."],
+    html=lambda found: markup(f"Median library <{found['median']:,.0f}>."),
+    rank=0,
+    by_cell=("depth",),
+    summary=("median",),
+)
+TABLE = (*SECTIONS, PLANTED)
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    return pgm_expr.load(folder / "run")
+
+
+def as_reported(run, found):
+    return dict(name="a run", notes=run.notes, history=run.history, criticism=found)
+
+
+def test_one_row_more_is_a_section_more_on_all_pages(run, adata):
+    data = adata.copy()
+    found = criticize(run, data, draws=100, sections=["two_sample", PLANTED], progress=False)
+    median = f"{np.median(data.obs['pgm_vae_depth'].dropna()):,.0f}"
+    assert data.uns["pgm_vae_depth"] == {"median": found["depth"]["median"]}
+    first, second = verdict(found, TABLE)
+    assert first.text == f"Depth: the median is {median} counts." and "AUC" in second.text
+    assert headline([first]) == "Good: Depth."
+    terminal = printed(criticism_page(found, TABLE))
+    assert PLANTED.question in terminal and f"Median library {median}." in terminal
+    assert "Good: Depth." in terminal
+    page = html_report([as_reported(run, found)], TABLE)
+    assert f"<h2>{PLANTED.question}</h2>" in page and first.text in page
+    assert f"Median library &lt;{median}&gt;." in page
+    assert "Depth" not in printed(criticism_page(found)) and "Depth" not in headline(
+        verdict(found)
+    )
+
+
+def test_a_section_that_fails_is_listed_with_its_reason_on_all_pages(run):
+    def measure(on):
+        raise ValueError("requires <a scale> [kg]: weigh the cells.")
+
+    failing = Section("weight", "Are cells heavy?", measure, PLANTED.judge, PLANTED.page, markup)
+    found = criticize(run, draws=100, sections=[failing], progress=False)
+    assert found["not_measured"] == {"weight": "requires <a scale> [kg]: weigh the cells."}
+    table = (*SECTIONS, failing)
+    assert verdict(found, table) == []
+    terminal = printed(criticism_page(found, table))
+    assert "Not measured: weight: requires <a scale> [kg]: weigh the cells." in terminal
+    page = html_report([as_reported(run, found)], table)
+    after = page.split("<h2>Are cells heavy?</h2>")[1]
+    assert "Not measured: requires &lt;a scale&gt; [kg]: weigh the cells." in after
+
+
+def test_an_error_of_a_section_is_no_missing_finding(run):
+    broken = Section("broken", "Broken?", lambda on: 1 / 0, "it is broken", list, markup)
+    with pytest.raises(ZeroDivisionError):
+        criticize(run, draws=100, sections=[broken], progress=False)
