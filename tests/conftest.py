@@ -5,8 +5,8 @@ import os
 import warnings
 from types import SimpleNamespace
 
-# Before numpy, scikit-learn and torch are imported: on small arrays the threads of BLAS and OpenMP
-# wait for each other, and a test of logistic regressions costs fifteen times as much.
+# On small arrays the threads of BLAS and OpenMP wait for each other: tests of logistic regressions
+# cost fifteen times as much. This is for what is imported, or started, from here on.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
@@ -15,6 +15,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.distributions import MultivariateNormal
 
@@ -31,6 +32,8 @@ GENES, LATENT = 6, 3
 def one_thread():
     """Tensors here are tiny: threads that wait for each other cost a hundredfold."""
     torch.set_num_threads(1)
+    with threadpool_limits(1):  # of libraries that were imported before
+        yield
 
 
 @pytest.fixture(autouse=True)
