@@ -60,7 +60,7 @@ SAYS = dict.fromkeys(ROWS, r"heldout_elbo +heldout_iwae_4k +diff +dse +tie") | {
     "sampler_speed": r"^sampler and steps +$",
     "rare_type": r"^\d+ of \d+ cells are of the rare type; 300 are added$",
     "beyond_point_estimates": r"percentile among predicted CD19\+ B: (\S+ \d\.\d+(, |$)){6}",
-    "criticism": r"^poisson +1 +-\d+\.\d+ +\d+\.\d+ +\d+\.\d+$",
+    "criticism": r"^poisson +1 +-\d+\.\d+ +-?\d+\.\d+ +\d+\.\d+$",
 }
 
 
