@@ -1,6 +1,6 @@
 r"""Top-down guide of models/hierarchical.py: the model's own priors, read with the counts.
 
-    k_n           = label_n where told, else softmax(guess(h_n))
+    k_n           = label_n if known, else softmax(guess(h_n))
     z_type_n      ~ p(z_type | label = k_n)                   what kind of cell
     s_n, t_n      = Normal(loc(h_n), scale(h_n)^2)            of encoders of their own
     z_state_n     ~ s_n * p(z_state | condition_n), normed    what it is doing

@@ -57,7 +57,7 @@ class LadderGuide(PyroModule):
         (model,) = self._borrowed
         with pyro.plate("cells", len(library)):
             h = self.encode(torch.log1p(x))  # (N, H)
-            told = self.evidence(h, torch.log1p(x))  # (N, S)
-            k = self.climb(concat(told.mean, h))  # (N, H)
+            evidence = self.evidence(h, torch.log1p(x))  # (N, S)
+            k = self.climb(concat(evidence.mean, h))  # (N, H)
             z = pyro.sample("z_program", self.posterior(k))  # (N, D)
-            pyro.sample("z_pathway", product(told, model.lift(z)))  # (N, S)
+            pyro.sample("z_pathway", product(evidence, model.lift(z)))  # (N, S)

@@ -8,9 +8,9 @@ r"""Guide of models/shift.py: normal for the effects, amortised for cells given 
     effects  latent  -      (P, D)
     z        latent  cells  (D,)
 
-The encoder is told how far the state was moved on average, and learns what to take off what the
-counts show, in a combination it never saw too. Taking off just that would leave the counts
-nothing to say of the effects: z + e would be the same whatever e.
+The encoder is given the mean shift of the state and learns how much of it to subtract, in unseen
+combinations too. Subtracting exactly that shift would remove the information of the counts about
+the effects: z + e would not depend on e.
 
 Where it is wrong (benchmarks/sbc.py --epochs 40): intervals of z cover more than .03 too much
 or too little. All latents together are too narrow: the central half holds 42% of true states;
