@@ -13,10 +13,10 @@ r"""Hierarchical VAE: type, state and technique of a cell, each with a prior of 
     z_technical  latent    cells  (D,)
     x            observed  cells  (G,)
 
-What is known of a cell is in its prior, so a latent that holds it costs nothing where it belongs
-and nats elsewhere. The batch gates the decoder: its effect may differ between types. Where a label
-is not told, which in training is also so of a share `label_dropout` of the others, z_type comes
-from the mixture of all labels: the bound is one on log p(x | what was told).
+Label, condition and batch are in the priors, so that encoding them costs no nats in their own
+latent and some in the others. The batch gates the decoder: its effect may differ between types.
+Without a label, which in training is hidden from a share `label_dropout` of the others too, z_type
+comes from the mixture of all labels: the bound is on log p(x | observed label, condition, batch).
 
 Sonderby et al., NeurIPS 2016, https://arxiv.org/abs/1602.02282
 """
