@@ -138,7 +138,7 @@ REFUSED = {
     "sample cvae --n 0 --out x.h5ad": ["--n"],
     "sample vae --condition batch=batch1 --out x.h5ad": ["do not depend on 'batch'"],
     "sample classify --condition type=type1 --out x.h5ad": ["do not depend on 'type'"],
-    "sample regress --condition dose=1 --out x.h5ad": ["what the fit predicts"],
+    "sample regress --condition dose=1 --out x.h5ad": ["is the target of the fit"],
     "sample shift --condition perturbation=p0+p7 --out x.h5ad": ["'p7'", "'p0', 'p1'"],
     "express label cells.h5ad --condition type=type1 --out x.h5ad": ["once the state", "cvae"],
     "express hierarchical cells.h5ad --condition plate=1 --out x.h5ad": ["'plate'", "state"],
