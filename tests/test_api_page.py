@@ -67,7 +67,7 @@ def test_a_package_states_its_names(package):
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_what_the_page_names_of_a_package_is_public(package):
-    """In the order of `__all__`; the page may leave out a new name, which is public all the same."""
+    """In the order of `__all__`; a name that the page leaves out is public all the same."""
     names = import_module(package).__all__
     assert listed(package) == [name for name in names if name in listed(package)]
 

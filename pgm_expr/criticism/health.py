@@ -145,7 +145,7 @@ SECTION = Section(
     judge=judge,
     page=page,
     html=html,
-    rank=3,
+    rank=30,
     by_cell=("pareto_k", "ess", "iwae", "gap"),
     summary=("pareto_k", "ess", "kl", "active_units", "mutual_information", "aggregate_gap"),
 )

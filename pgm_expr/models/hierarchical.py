@@ -1,8 +1,8 @@
-r"""Hierarchical VAE: type, state and technique of a cell, each with a prior of its own.
+r"""Hierarchical VAE: type, state and technique of a cell, each with its own prior.
 
-    z_type_n      ~ Normal(loc(label_n), scale(label_n)^2)                what kind of cell
-    z_state_n     ~ Normal(loc(condition_n), scale(condition_n)^2)        what it is doing
-    z_technical_n ~ Normal(loc(batch_n), scale(batch_n)^2)                how it was measured
+    z_type_n      ~ Normal(loc(label_n), scale(label_n)^2)                cell type
+    z_state_n     ~ Normal(loc(condition_n), scale(condition_n)^2)        cell state
+    z_technical_n ~ Normal(loc(batch_n), scale(batch_n)^2)                technical state
     h_n           = features((z_type_n, z_state_n, z_technical_n), gated by batch_n)
     m_n           = library_n * softmax(log average + decode(h_n))        mean counts
     x_ng          ~ NegativeBinomial(mean = m_ng, dispersion = theta_g)   counts
@@ -39,7 +39,7 @@ class Hierarchical(PyroModule):
     Pass another `likelihood` to swap that edge.
     """
 
-    held: ClassVar[tuple[str, ...]] = ("label", "condition", "batch")  # each by its own latent
+    held: ClassVar[tuple[str, ...]] = ("label", "condition", "batch")  # encoded by latents
 
     def __init__(
         self,

@@ -58,7 +58,7 @@ class Label(PyroModule):
         with pyro.plate("cells", len(library)):
             y = pyro.sample("y", dist.Categorical(logits=self.share))  # (N,)
             z = pyro.sample("z", self.prior(y))  # (N, D)
-            with poutine.mask(mask=label >= 0):
+            with poutine.mask(mask=label >= 0):  # type: ignore[call-overload]
                 pyro.sample("label", self.confusion(y), obs=label.clamp_min(0))  # (N,)
             eta = self.decode(z)  # (N, G)
             return pyro.sample("x", self.likelihood(eta, library), obs=x)  # (N, G)

@@ -378,7 +378,8 @@ def test_a_covariate_named_twice_counts_once():
 
 def test_fit_arguments_provide_entries_and_sizes():
     covariates = "categorical_covariate_keys or continuous_covariate_keys"
-    assert Encoding.requires() == {
+    kinds = (Label, Batch, CategoricalCovariate, ContinuousCovariate, Perturbation, Target, Donor)
+    assert Encoding.requires(kinds) == {
         "label": "labels_key",
         "labels": "labels_key",
         "batch": "batch_key",
