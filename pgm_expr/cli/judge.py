@@ -87,7 +87,9 @@ def sbc(
 
 @app.command("report")
 def write_report(
-    run_folders: Annotated[list[Path], typer.Argument(metavar="RUN [RUN ...]")],
+    run_folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN [RUN ...]", help="Folders that fit wrote.")
+    ],
     out_file: Annotated[Path, typer.Option("--out", help="An .html file to write.")] = Path(
         "report.html"
     ),

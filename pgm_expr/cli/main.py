@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         sys.exit(app(arguments, standalone_mode=False) or 0)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted. Run the same command again to resume.", 130)
+        _fail("interrupted. Run the same command again; fit and compare resume.", 130)
     except api.PosteriorCollapse as collapse:
         _fail(str(collapse), 1)
     except Exception as error:

@@ -105,7 +105,7 @@ def fit(
 
     Returns
     -------
-    The run: `model`, `guide`, `history`, `notes`, and the verbs of `Run`.
+    The run: `model`, `guide`, `history`, `notes`, and the methods of `Run`.
 
     Raises
     ------

@@ -55,7 +55,7 @@ def build(
 ) -> tuple[nn.Module, nn.Module]:
     """Model and guide of a story.
 
-    If the constructor of one, or of its parts, takes the other as an argument, it is built second.
+    The one whose constructor, or that of its parts, takes the other as argument is built second.
 
     Parameters
     ----------
