@@ -28,6 +28,15 @@ import numpy as np
 HERE = Path(__file__).resolve()
 RESULTS = HERE.parent / "results" / "step.json"
 BATCH, CELLS = 64, 10_000
+COLUMNS = {
+    "story": "story",
+    "genes": "genes",
+    "ms": "ms a step",
+    "ms_against": "ms, other checkout",
+    "ratio": "ratio",
+    "low": "95% from",
+    "high": "to",
+}
 DIMS = {"batches": 2, "conditions": 2, "labels": 8, "perturbations": 3}
 
 
@@ -53,7 +62,7 @@ def main():
     versions = {"version": version("pgm-expr"), "torch": version("torch")}
     head = {"benchmark": "step", "command": f"{line} --pairs {args.pairs}", **versions}
     args.out.parent.mkdir(exist_ok=True)
-    args.out.write_text(json.dumps({**head, "rows": found}, indent=2) + "\n")
+    args.out.write_text(json.dumps({**head, "columns": COLUMNS, "rows": found}, indent=2) + "\n")
 
 
 def measure(args, rows):

@@ -1,15 +1,8 @@
 """Stories whose every answer is known in closed form, and small sets of counts."""
 
 import copy
-import os
 import warnings
 from types import SimpleNamespace
-
-# Before numpy, scikit-learn and torch are imported: on small arrays the threads of BLAS and OpenMP
-# wait for each other, and a test of logistic regressions costs fifteen times as much.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import pyro
 import pyro.distributions as dist
@@ -25,18 +18,6 @@ from pgm_expr.models import VAE
 from pgm_expr.simulate import Scales, simulate
 
 GENES, LATENT = 6, 3
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Tensors here are tiny: threads that wait for each other cost a hundredfold."""
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def empty_store():
-    """Pyro keeps parameters by name: those of the test before would be this one's."""
-    pyro.clear_param_store()
 
 
 @pytest.fixture

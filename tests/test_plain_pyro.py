@@ -3,6 +3,7 @@
 import copy
 import inspect
 import math
+import warnings
 from functools import partial
 
 import pyro
@@ -316,6 +317,37 @@ def test_a_compiled_step_is_the_step(name, float64):
     for each, move in moves[0].items():
         if "scale" not in each:
             assert (move - moves[1][each]).abs().max() < 1e-2 * move.abs().max(), each
+
+
+# Mixtures of Pyro and torch compare shapes, of which a tracer warns.
+THEIRS = {"zinb", "nb-mixture", "gaussian-mixture", "gaussian-low-rank"}
+
+
+@COMPILED
+@pytest.mark.parametrize("likelihood", LIKELIHOODS)
+def test_a_traced_likelihood_serves_other_counts(likelihood):
+    """Nothing in the graph depends on the counts it was traced with, nor on the gradient mode."""
+    model, _ = zoo.build(zoo.story("vae"), DIMS, **SMALL, likelihood=likelihood)
+    part = model.likelihood.requires_grad_(False)  # constants of the graph
+    first, *others = (minibatch(seed=seed)["x"] for seed in range(3))
+    others.append(torch.zeros_like(first).index_fill(1, torch.tensor(3), 30.0))
+
+    def log_prob(x, eta):
+        return part(eta, x.sum(-1, keepdim=True)).log_prob(x)
+
+    eta = torch.randn(CELLS, GENES)
+    with pyro.validation_enabled(False), torch.no_grad(), warnings.catch_warnings():
+        if likelihood in THEIRS:
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        traced = torch.jit.trace(log_prob, (first, eta))
+    for x in others:
+        slopes = []
+        for function in (traced, log_prob):
+            with pyro.validation_enabled(False):
+                value = function(x, eta.requires_grad_())
+            slopes.append((value.detach(), *torch.autograd.grad(value.sum(), eta)))
+        for mine, expected in zip(*slopes, strict=True):
+            assert torch.allclose(mine, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Guides: for each story of `models`, the page of the same name that says how to infer it."""
+"""Guides: for each story of `models`, its variational posterior, on a page of the same name."""
 
 from .bayesian_vae import BayesianVAEGuide
 from .classify import ClassifyGuide

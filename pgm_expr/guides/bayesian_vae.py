@@ -1,4 +1,4 @@
-r"""Guide of models/bayesian_vae.py: Pyro's AutoNormal for what cells share, amortised for cells.
+r"""Guide of models/bayesian_vae.py: Pyro's AutoNormal for dispersions, amortised for cells.
 
     log theta_g ~ Normal(loc_g, scale_g^2)          dispersion of gene g
     h_n         = encode(log(1 + x_n))
@@ -8,11 +8,7 @@ r"""Guide of models/bayesian_vae.py: Pyro's AutoNormal for what cells share, amo
     log_dispersion  latent  -      (G,)
     z               latent  cells  (D,)
 
-Where it is wrong (benchmarks/sbc.py --epochs 40): intervals of z cover more than .03 too much
-or too little. All latents together are too narrow: the central half holds 42% of true states;
-coverage is off by up to 0.10, and by 0.16 in one dimension of z. After `Run.sleep` (--sleep
-4000) it is right within 0.022 in every dimension, 0.009 in all together, and the central half
-holds 50%.
+Calibration before and after `Run.sleep`: docs/calibration.md.
 
 Kucukelbir et al., JMLR 2017, https://arxiv.org/abs/1603.00788
 """
@@ -49,7 +45,7 @@ class BayesianVAEGuide(PyroModule):
             self.shared = AutoNormal(poutine.block(model, expose=["log_dispersion"]))
             self.shared(torch.ones(1, 1))  # it has parameters from here on
 
-    def forward(self, library: Tensor, x: Tensor | None = None) -> None:
+    def forward(self, library: Tensor, x: Tensor) -> None:
         self.shared(library)  # (G,)
         with pyro.plate("cells", len(library)):
             pyro.sample("z", self.posterior(self.encode(torch.log1p(x))))  # (N, D)

@@ -1,10 +1,10 @@
-r"""Top-down guide of models/hierarchical.py: the model's own priors, read with the counts.
+r"""Top-down guide of models/hierarchical.py: the model's priors times evidence from counts.
 
-    k_n           = label_n where told, else softmax(guess(h_n))
-    z_type_n      ~ p(z_type | label = k_n)                   what kind of cell
-    s_n, t_n      = Normal(loc(h_n), scale(h_n)^2)            of encoders of their own
-    z_state_n     ~ s_n * p(z_state | condition_n), normed    what it is doing
-    z_technical_n ~ t_n * p(z_technical | batch_n), normed    how it was measured
+    k_n           = label_n where observed, else softmax(guess(h_n))
+    z_type_n      ~ p(z_type | label = k_n)                       cell type
+    s_n, t_n      = Normal(loc(h_n), scale(h_n)^2)                from two encoders
+    z_state_n     ~ s_n * p(z_state | condition_n), normalised    cell state
+    z_technical_n ~ t_n * p(z_technical | batch_n), normalised    technical state
 
     site         kind    plate  event
     z_type       latent  cells  (D,)
@@ -12,20 +12,18 @@ r"""Top-down guide of models/hierarchical.py: the model's own priors, read with 
     z_technical  latent  cells  (D,)
 
 Each h_n is features of log(1 + x_n) gated by condition and batch: all encoders correct for them.
-The priors are borrowed from the model; a guess may lie between its labels, and nothing else of a
-cell reaches z_type. In training the guide hides labels by draws of its own, so either half may
-know one that the other does not: where only the model does, a wrong guess of z_type is costly.
+The priors are borrowed from the model; k_n may lie between labels, and counts reach z_type
+through k_n alone. In training the guide hides labels by its own random draws, so either half may
+condition on a label that the other does not: where only the model does, a wrong guess is costly.
 
-Where it is wrong (benchmarks/sbc.py --epochs 40): intervals of z_type, z_state, z_technical
-cover more than .03 too much or too little. All latents together are too narrow: the central
-half holds 43% of true states; coverage is off by up to 0.09, and by 0.17 in one dimension of
-z_state. After `Run.sleep` (--sleep 4000) it is right within 0.024 in every dimension, 0.006 in
-all together, and the central half holds 50%.
+Calibration before and after `Run.sleep`: docs/calibration.md.
 
 Sonderby et al., NeurIPS 2016, https://arxiv.org/abs/1602.02282
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import pyro
 import torch
@@ -42,7 +40,7 @@ class HierarchicalGuide(PyroModule):
     def __init__(
         self,
         genes: int,
-        model: nn.Module,
+        model: Any,
         labels: int,
         conditions: int = 0,
         batches: int = 0,
@@ -52,7 +50,7 @@ class HierarchicalGuide(PyroModule):
         encoder_dropout: float = 0.2,
     ) -> None:
         super().__init__("HierarchicalGuide")
-        self._borrowed = (model,)
+        self._borrowed = (model,)  # its parameters are the model's
         sizes = genes, conditions + batches, hidden, encoder_dropout
         self.encode_type, self.encode_state, self.encode_technical = (
             Gated(*sizes) for _ in range(3)
@@ -69,6 +67,7 @@ class HierarchicalGuide(PyroModule):
         batch: Tensor | None = None,
         x: Tensor | None = None,
     ) -> None:
+        assert x is not None  # a guide reads counts
         (model,) = self._borrowed
         label = model.label(label, library)  # (N, K)
         condition = model.condition(condition, library)  # (N, C)

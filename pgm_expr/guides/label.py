@@ -1,22 +1,19 @@
-r"""Amortised guide of models/label.py: a kind of each cell, summed over, beside its state.
+r"""Amortised guide of models/label.py: the class of each cell, enumerated, and its state.
 
     h_n = encode(log(1 + x_n))
-    y_n ~ Categorical(softmax(head(loc(h_n))) * confusion(label_n | .))    kind, summed over
+    y_n ~ Categorical(softmax(head(loc(h_n))) * confusion(label_n | .))    class, enumerated
     z_n ~ Normal(loc(h_n), scale(h_n)^2)                                   state of cell n
 
     site  kind    plate  event
     y     latent  cells  ()
     z     latent  cells  (D,)
 
-The classifier is linear in the state and learns from recorded labels alone, by the auxiliary
-term of the objective. It teaches the encoder nothing, which would know the few labelled cells by
-heart; labels reach the encoder through the states of their kind, p(z | y).
+The classifier is linear in the state and learns from recorded labels only, by the auxiliary term
+of the objective `enum`; in plain Pyro, add -log q(label | x) by `classify` to the loss. Its
+gradient does not reach the encoder, which would overfit the few labelled cells: labels reach the
+encoder through p(z | y).
 
-Where it is wrong (benchmarks/sbc.py --epochs 40): intervals of y, z cover more than .03 too
-much or too little. All latents together are too narrow: the central half holds 44% of true
-states; coverage is off by up to 0.07, and by 0.15 in one dimension of z. After `Run.sleep`
-(--sleep 4000) it is right within 0.024 in every dimension, 0.003 in all together, and the
-central half holds 50%.
+Calibration before and after `Run.sleep`: docs/calibration.md.
 
 Kingma et al., NeurIPS 2014, https://arxiv.org/abs/1406.5298
 """
@@ -53,15 +50,16 @@ class LabelGuide(PyroModule):
         self.confusion = Confusion(labels, noise)
 
     def classify(self, x: Tensor) -> Tensor:
-        """log q(label | x) as it would be recorded, (N, K)."""
-        return self.confusion.recorded(self._kinds(self.encode(torch.log1p(x))))
+        """log q(label | x) of the recorded label, (N, K): label noise is included."""
+        return self.confusion.recorded(self._classes(self.encode(torch.log1p(x))))
 
-    def forward(self, library: Tensor, label: Tensor, x: Tensor | None = None) -> None:
+    def forward(self, library: Tensor, label: Tensor, x: Tensor) -> None:
         h = self.encode(torch.log1p(x))  # (N, H)
-        kinds = self._kinds(h).detach() + self.confusion.evidence(label)  # (N, K)
+        logits = self._classes(h).detach() + self.confusion.evidence(label)  # (N, K)
         with pyro.plate("cells", len(library)):
-            pyro.sample("y", dist.Categorical(logits=kinds), infer={"enumerate": "parallel"})
+            pyro.sample("y", dist.Categorical(logits=logits), infer={"enumerate": "parallel"})
             pyro.sample("z", self.posterior(h))  # (N, D)
 
-    def _kinds(self, h: Tensor) -> Tensor:
-        return self.head(self.posterior.loc(h).detach()).logits
+    def _classes(self, h: Tensor) -> Tensor:
+        loc = self.posterior.get_submodule("loc")
+        return self.head(loc(h).detach()).logits

@@ -42,6 +42,7 @@ class OffsetGuide(PyroModule):
         offset: Tensor | None = None,
         x: Tensor | None = None,
     ) -> None:
+        assert x is not None  # a guide reads counts
         with pyro.plate("cells", len(library)):
             h = self.encode(torch.log1p(x), condition)  # (N, H)
             pyro.sample("z", self.posterior(h))  # (N, D)

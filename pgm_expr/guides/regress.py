@@ -1,4 +1,4 @@
-r"""Amortised guide of models/regress.py, which reads counts alone: no target need be known.
+r"""Amortised guide of models/regress.py, which reads counts only: targets may be missing.
 
     h_n = encode(log(1 + x_n))
     z_n ~ Normal(loc(h_n), scale(h_n)^2)    state of cell n
@@ -6,11 +6,7 @@ r"""Amortised guide of models/regress.py, which reads counts alone: no target ne
     site  kind    plate  event
     z     latent  cells  (D,)
 
-Where it is wrong (benchmarks/sbc.py --epochs 40): intervals of z cover more than .03 too much
-or too little. All latents together are too narrow: the central half holds 42% of true states;
-coverage is off by up to 0.10, and by 0.14 in one dimension of z. After `Run.sleep` (--sleep
-4000) it is right within 0.026 in every dimension, 0.005 in all together, and the central half
-holds 50%.
+Calibration before and after `Run.sleep`: docs/calibration.md.
 
 Kingma and Welling, ICLR 2014, https://arxiv.org/abs/1312.6114
 """
@@ -41,6 +37,6 @@ class RegressGuide(PyroModule):
         self.encode = features(genes, hidden, dropout=encoder_dropout)
         self.posterior = posterior or DiagonalNormal(hidden, latent)
 
-    def forward(self, library: Tensor, target: Tensor, x: Tensor | None = None) -> None:
+    def forward(self, library: Tensor, target: Tensor, x: Tensor) -> None:
         with pyro.plate("cells", len(library)):
             pyro.sample("z", self.posterior(self.encode(torch.log1p(x))))  # (N, D)

@@ -8,15 +8,11 @@ r"""Guide of models/shift.py: normal for the effects, amortised for cells given 
     effects  latent  -      (P, D)
     z        latent  cells  (D,)
 
-The encoder is told how far the state was moved on average, and learns what to take off what the
-counts show, in a combination it never saw too. Taking off just that would leave the counts
-nothing to say of the effects: z + e would be the same whatever e.
+The encoder is given the mean shift of the state and learns how much of it to subtract, in unseen
+combinations too. Subtracting exactly that shift would remove the information of the counts about
+the effects: z + e would not depend on e.
 
-Where it is wrong (benchmarks/sbc.py --epochs 40): intervals of z cover more than .03 too much
-or too little. All latents together are too narrow: the central half holds 42% of true states;
-coverage is off by up to 0.10, and by 0.17 in one dimension of z. After `Run.sleep` (--sleep
-4000) it is right within 0.027 in every dimension, 0.003 in all together, and the central half
-holds 50%.
+Calibration before and after `Run.sleep`: docs/calibration.md.
 
 Bereket and Karaletsos, NeurIPS 2023, https://arxiv.org/abs/2311.02794
 """
@@ -55,7 +51,7 @@ class ShiftGuide(PyroModule):
         self.loc = nn.Parameter(torch.zeros(perturbations, latent))
         self.log_scale = nn.Parameter(torch.full((perturbations, latent), START))
 
-    def forward(self, library: Tensor, perturbation: Tensor, x: Tensor | None = None) -> None:
+    def forward(self, library: Tensor, perturbation: Tensor, x: Tensor) -> None:
         normal = dist.Normal(self.loc, self.log_scale.exp()).to_event(2)
         pyro.sample("effects", normal)  # (P, D)
         with pyro.plate("cells", len(library)):

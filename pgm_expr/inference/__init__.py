@@ -14,12 +14,12 @@ from .sleep import sleep
 from .tracing import Batch, call
 
 __all__ = [
-    "Batch",
     "CHECKPOINT",
     "ELBO",
-    "Enum",
-    "NONFINITE",
     "IWAE",
+    "NONFINITE",
+    "Batch",
+    "Enum",
     "LatentUse",
     "MeanField",
     "Objective",

@@ -1,4 +1,4 @@
-r"""VAE whose gene dispersions are uncertain: a prior in the place of point estimates.
+r"""VAE whose gene dispersions are uncertain: a prior replaces the point estimates.
 
     log theta_g ~ Normal(0, dispersion_scale^2)                        dispersion of gene g
     z_n         ~ Normal(0, I_D)                                       state of cell n

@@ -1,7 +1,7 @@
-r"""VAE whose states also tell a label, where one was recorded: a joint classifier.
+r"""VAE with a classifier: states predict a label, which is observed for some cells.
 
     z_n     ~ Normal(0, I_D)                                        state of cell n
-    label_n ~ Categorical(softmax(head(z_n)))                       where it was recorded
+    label_n ~ Categorical(softmax(head(z_n)))                       observed for some cells
     m_n     = library_n * softmax(log average + decode(z_n))        mean counts
     x_ng    ~ NegativeBinomial(mean = m_ng, dispersion = theta_g)   counts
 
@@ -10,8 +10,8 @@ r"""VAE whose states also tell a label, where one was recorded: a joint classifi
     label  observed  cells  ()
     x      observed  cells  (G,)
 
-A label of -1 was not recorded. How much labels count beside counts is `supervision` of the
-training: 1 is the story as written, 0 the story `vae`, and more than 1 bends states to labels.
+A label of -1 is missing. `supervision` of the training weighs labels against counts: 1 is the
+story as written, 0 the story `vae`, and above 1 labels shape states more than their likelihood.
 
 Kingma et al., NeurIPS 2014, https://arxiv.org/abs/1406.5298
 """
@@ -54,7 +54,7 @@ class Classify(PyroModule):
     def forward(self, library: Tensor, label: Tensor, x: Tensor | None = None) -> Tensor:
         with pyro.plate("cells", len(library)):
             z = pyro.sample("z", self.prior())  # (N, D)
-            with poutine.mask(mask=label >= 0):
+            with poutine.mask(mask=label >= 0):  # type: ignore[call-overload]
                 pyro.sample("label", self.head(z), obs=label.clamp_min(0))  # (N,)
             eta = self.decode(z)  # (N, G)
             return pyro.sample("x", self.likelihood(eta, library), obs=x)  # (N, G)

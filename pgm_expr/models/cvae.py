@@ -1,4 +1,4 @@
-r"""Conditional VAE: what is known of a cell speaks through the decoder, the rest is its state.
+r"""Conditional VAE: the decoder depends on batch and covariates, states are what remains.
 
     z_n  ~ Normal(0, I_D)                                                 state of cell n
     m_n  = library_n * softmax(log average + decode(z_n gated by c_n))    mean counts
@@ -8,12 +8,12 @@ r"""Conditional VAE: what is known of a cell speaks through the decoder, the res
     z     latent    cells  (D,)
     x     observed  cells  (G,)
 
-c_n are the batch and covariates of the cell. Its prior does not know them, so the state is free
-to hold only what they do not tell: conditioned on batches it is corrected for them, conditioned
-on a treatment it is what a cell keeps under any treatment. They gate the decoder, since what they
-do may differ between types of cells: the state would have to tell what the decoder could not.
-Where they go together with the types (drug on one type, vehicle on another), states that do not
-know c are the wrong story, and effects of types pass for theirs: take `conditional_prior`.
+c_n are the batch and covariates of the cell. The prior does not depend on them, so the state
+needs to encode only what they do not explain: conditioned on batches it is corrected for them,
+conditioned on a treatment it is what a cell keeps under any treatment. They gate the decoder,
+because their effects may differ between types of cells. Where they are confounded with types
+(drug on one type, vehicle on another), a prior without c is wrong, and differences between types
+are attributed to c: use `conditional_prior`.
 
 Sohn, Lee and Yan, NeurIPS 2015, https://papers.nips.cc/paper/5775
 Lopez et al., Nature Methods 2018, https://doi.org/10.1038/s41592-018-0229-2

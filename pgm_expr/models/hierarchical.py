@@ -1,8 +1,8 @@
-r"""Hierarchical VAE: type, state and technique of a cell, each with a prior of its own.
+r"""Hierarchical VAE: type, state and technique of a cell, each with its own prior.
 
-    z_type_n      ~ Normal(loc(label_n), scale(label_n)^2)                what kind of cell
-    z_state_n     ~ Normal(loc(condition_n), scale(condition_n)^2)        what it is doing
-    z_technical_n ~ Normal(loc(batch_n), scale(batch_n)^2)                how it was measured
+    z_type_n      ~ Normal(loc(label_n), scale(label_n)^2)                cell type
+    z_state_n     ~ Normal(loc(condition_n), scale(condition_n)^2)        cell state
+    z_technical_n ~ Normal(loc(batch_n), scale(batch_n)^2)                technical state
     h_n           = features((z_type_n, z_state_n, z_technical_n), gated by batch_n)
     m_n           = library_n * softmax(log average + decode(h_n))        mean counts
     x_ng          ~ NegativeBinomial(mean = m_ng, dispersion = theta_g)   counts
@@ -13,10 +13,10 @@ r"""Hierarchical VAE: type, state and technique of a cell, each with a prior of 
     z_technical  latent    cells  (D,)
     x            observed  cells  (G,)
 
-What is known of a cell is in its prior, so a latent that holds it costs nothing where it belongs
-and nats elsewhere. The batch gates the decoder: its effect may differ between types. Where a label
-is not told, which in training is also so of a share `label_dropout` of the others, z_type comes
-from the mixture of all labels: the bound is one on log p(x | what was told).
+Label, condition and batch are in the priors, so that encoding them costs no nats in their own
+latent and some in the others. The batch gates the decoder: its effect may differ between types.
+Without a label, which in training is hidden from a share `label_dropout` of the others too, z_type
+comes from the mixture of all labels: the bound is on log p(x | observed label, condition, batch).
 
 Sonderby et al., NeurIPS 2016, https://arxiv.org/abs/1602.02282
 """
@@ -39,7 +39,7 @@ class Hierarchical(PyroModule):
     Pass another `likelihood` to swap that edge.
     """
 
-    held: ClassVar[tuple[str, ...]] = ("label", "condition", "batch")  # each by its own latent
+    held: ClassVar[tuple[str, ...]] = ("label", "condition", "batch")  # encoded by latents
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
-r"""Cells of labelled kinds: each kind its own share of the states, and few labels may do.
+r"""Semi-supervised VAE: each class is a mixture of shared modes; few labels may suffice.
 
-    y_n     ~ Categorical(share)                                       kind of cell n
+    y_n     ~ Categorical(share)                                       class of cell n
     z_n     ~ sum_m weight_ym Normal(loc_m, scale_m^2)                 state of cell n, y = y_n
-    label_n ~ Categorical(confusion_y)                                 where it was recorded
+    label_n ~ Categorical(confusion_y)                                 recorded label, if any
     m_n     = library_n * softmax(log average + decode(z_n))           mean counts
     x_ng    ~ NegativeBinomial(mean = m_ng, dispersion = theta_g)      counts
 
@@ -12,8 +12,8 @@ r"""Cells of labelled kinds: each kind its own share of the states, and few labe
     label  observed  cells  ()
     x      observed  cells  (G,)
 
-A recorded label is wrong with probability `noise`, and then any other; -1 says that none was
-recorded. The modes m are shared by all kinds: labels say which of them are whose.
+A recorded label is wrong with probability `noise`, and then uniform over the other classes; -1
+marks an unlabelled cell. All classes share the modes m and differ in their weights.
 
 Kingma et al., NeurIPS 2014, https://arxiv.org/abs/1406.5298
 Xu et al., Molecular Systems Biology 2021, https://doi.org/10.15252/msb.20209620
@@ -58,7 +58,7 @@ class Label(PyroModule):
         with pyro.plate("cells", len(library)):
             y = pyro.sample("y", dist.Categorical(logits=self.share))  # (N,)
             z = pyro.sample("z", self.prior(y))  # (N, D)
-            with poutine.mask(mask=label >= 0):
+            with poutine.mask(mask=label >= 0):  # type: ignore[call-overload]
                 pyro.sample("label", self.confusion(y), obs=label.clamp_min(0))  # (N,)
             eta = self.decode(z)  # (N, G)
             return pyro.sample("x", self.likelihood(eta, library), obs=x)  # (N, G)

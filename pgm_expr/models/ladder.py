@@ -1,4 +1,4 @@
-r"""Gene, pathway, program: states of pathways speak for their genes, programs for pathways.
+r"""Genes, pathways and programs: pathways decode to their genes, programs to pathways.
 
     z_n  ~ Normal(0, I_D)                                          programs of cell n
     y_n  ~ Normal(L z_n, diag(1 - |L_s|^2))                        activity of each pathway
@@ -11,10 +11,10 @@ r"""Gene, pathway, program: states of pathways speak for their genes, programs f
     x          observed  cells  (G,)
 
 There is one pathway for each gene set, and W_sg is 0 unless gene g belongs to set s. A few more
-have the genes in no set to themselves, and no program. Activities have variance 1, so W holds
-log fold changes a standard deviation, and L (S, D) correlations of pathways with programs. W is
-positive on average over a set: a pathway is up where most of its genes are. Programs have no
-sign, and any rotation of them says the same.
+pathways decode to the genes in no set, and have no program. Activities have variance 1, so that
+W (S, G) holds log fold changes per standard deviation, and L (S, D) correlations of pathways with
+programs. W is positive on average over a set: a pathway is up where most of its genes are.
+Programs are determined up to rotation and sign.
 
 Seninge et al., Nature Communications 2021, https://doi.org/10.1038/s41467-021-26017-0
 Lotfollahi et al., Nature Cell Biology 2023, https://doi.org/10.1038/s41556-022-01072-x
@@ -33,9 +33,9 @@ from ..parts import GeneSetDecoder, Lift, NegativeBinomial, StandardNormal
 class Ladder(PyroModule):
     """p(z) p(y | z) p(x | y, library); pass another `prior` or `likelihood` to swap an edge.
 
-    `gene_sets` (S, G) says with 0 and 1 which gene belongs to which set. Genes in no set have
-    `unannotated` pathways of their own, the last of the S: the counts of a cell are shared out
-    among all genes, so what these do must not look like what the pathways do.
+    `gene_sets` (S, G) holds 1 where a gene belongs to a set, else 0. Genes in no set have
+    `unannotated` pathways, the last of the S: all genes share the counts of a cell, so that
+    without them a change of these genes would look like a change of the pathways.
     """
 
     def __init__(

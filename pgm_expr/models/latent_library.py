@@ -1,4 +1,4 @@
-r"""VAE that infers how deep each cell was sequenced instead of taking it as known.
+r"""VAE that infers the library size of each cell instead of conditioning on it.
 
     z_n     ~ Normal(0, I_D)                                       state of cell n
     log l_n ~ Normal(depth, spread^2)                              library of cell n
@@ -11,7 +11,7 @@ r"""VAE that infers how deep each cell was sequenced instead of taking it as kno
     x            observed  cells  (G,)
 
 `depth` and `spread` are the mean and standard deviation of log library over the training cells;
-the argument `library` says how many cells there are, no more.
+the argument `library` determines only the number of cells.
 
 Lopez et al., Nature Methods 2018, https://doi.org/10.1038/s41592-018-0229-2
 """

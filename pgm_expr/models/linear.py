@@ -1,4 +1,4 @@
-r"""VAE with a linear decoder: every latent dimension is a list of genes and what it does to them.
+r"""VAE with a linear decoder: every latent dimension has a loading for each gene.
 
     z_n  ~ Normal(0, I_D)                                          state of cell n
     m_n  = library_n * softmax(log average + base + z_n W)         mean counts
@@ -8,10 +8,10 @@ r"""VAE with a linear decoder: every latent dimension is a list of genes and wha
     z     latent    cells  (D,)
     x     observed  cells  (G,)
 
-W (D, G) are the loadings: one unit of z_d changes the log mean of gene g by W_dg. What a row adds
-to all genes alike a softmax does not see, so genes are compared within a row. The prior N(0, I)
-fixes the span of the rows, not the rows: of two dimensions equally strong any rotation does as
-well. With the likelihood `gaussian`, isotropic, this is probabilistic PCA.
+W (D, G) are the loadings: one unit of z_d changes the log mean of gene g by W_dg. A softmax
+ignores what a row adds to all genes, so genes are compared within a row. The prior N(0, I)
+determines the span of the rows, not the rows: two dimensions of equal variance may be rotated.
+With the likelihood `gaussian`, isotropic, this is probabilistic PCA.
 
 Svensson et al., Bioinformatics 2020, https://doi.org/10.1093/bioinformatics/btaa169
 Tipping and Bishop, JRSS B 1999, https://doi.org/10.1111/1467-9868.00196
@@ -53,5 +53,5 @@ class LinearVAE(PyroModule):
 
     @property
     def loadings(self) -> Tensor:
-        """W: what one unit of each latent dimension does to each gene, (D, G)."""
+        """W: change of the log mean of each gene per unit of each latent dimension, (D, G)."""
         return self.decode.weight.detach().T

@@ -1,4 +1,4 @@
-r"""Mixture of VAEs: a cell belongs to one of K regimes, each with a decoder and states of its own.
+r"""Mixture of VAEs: a cell belongs to one of K regimes, each with its own decoder.
 
     y_n  ~ Categorical(weights)                                      regime of cell n
     z_n  ~ Normal(0, I_D)                                            state within the regime
@@ -10,13 +10,14 @@ r"""Mixture of VAEs: a cell belongs to one of K regimes, each with a decoder and
     z       latent    cells  (D,)
     x       observed  cells  (G,)
 
-A z means something within its regime only: nothing ties the axes of two decoders, and the mean of
-z over q(y | x), which `embed` gives, is a place in the space of the likeliest regime where that is
-clear and nowhere else. So compare states of cells of one regime, found by `guide.classify(x)`.
+States can be compared within a regime only: the axes of two decoders are unrelated, and the mean
+of z over q(y | x), which `embed` returns, is meaningful only where one regime is by far the most
+likely. So compare states of cells of one regime, found by `guide.classify(x)`.
 
-Decoders that start alike stay stuck: the guide cuts the cells along the direction in which they
-vary most, each decoder fits its piece, and a regime may die. So each starts at the centre of one
-component of a mixture of Gaussians over `examples`, cells of the data, in principal components.
+Decoders with equal initial values do not specialise: the guide splits the cells along the
+direction of greatest variance, and a regime may lose all its cells. So each decoder starts at the
+centre of one component of a mixture of Gaussians over `examples`, cells of the data, in principal
+components.
 
 Jacobs et al., Neural Computation 1991, https://doi.org/10.1162/neco.1991.3.1.79
 Dilokthanakul et al., 2016, https://arxiv.org/abs/1611.02648

@@ -1,7 +1,7 @@
-r"""VAE whose states also tell a number, where it was measured: a joint regression.
+r"""VAE with a regression: states predict a number, which is observed for some cells.
 
     z_n      ~ Normal(0, I_D)                                        state of cell n
-    target_n ~ Normal(head(z_n), scale^2)                            where it was measured
+    target_n ~ Normal(head(z_n), scale^2)                            observed for some cells
     m_n      = library_n * softmax(log average + decode(z_n))        mean counts
     x_ng     ~ NegativeBinomial(mean = m_ng, dispersion = theta_g)   counts
 
@@ -10,8 +10,8 @@ r"""VAE whose states also tell a number, where it was measured: a joint regressi
     target  observed  cells  (1,)
     x       observed  cells  (G,)
 
-The target is standardised over the training cells; NaN was not measured. How much it counts
-beside counts is `supervision` of the training: 1 is the story as written, 0 the story `vae`.
+The target is standardised over the training cells; NaN is missing. `supervision` of the training
+weighs it against counts: 1 is the story as written, 0 the story `vae`.
 
 Kingma et al., NeurIPS 2014, https://arxiv.org/abs/1406.5298
 """
@@ -53,7 +53,7 @@ class Regress(PyroModule):
     def forward(self, library: Tensor, target: Tensor, x: Tensor | None = None) -> Tensor:
         with pyro.plate("cells", len(library)):
             z = pyro.sample("z", self.prior())  # (N, D)
-            with poutine.mask(mask=~target.isnan().squeeze(-1)):
+            with poutine.mask(mask=~target.isnan().squeeze(-1)):  # type: ignore[call-overload]
                 pyro.sample("target", self.head(z), obs=target.nan_to_num())  # (N, 1)
             eta = self.decode(z)  # (N, G)
             return pyro.sample("x", self.likelihood(eta, library), obs=x)  # (N, G)

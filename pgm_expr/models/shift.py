@@ -11,9 +11,9 @@ r"""Sparse additive shifts: a perturbation moves the state of a cell, few dimens
     z        latent    cells  (D,)
     x        observed  cells  (G,)
 
-d_n are zeros and ones, those received by cell n: effects of perturbations given together add up,
-so a pair that no cell received is predicted from cells that received either. The basal state is
-what a cell would be in without any.
+d_n holds ones for the perturbations that cell n received. Effects of perturbations add up, so that
+a pair that no cell received is predicted from cells that received either. The basal state is that
+of the cell without perturbations.
 
 Bereket and Karaletsos, NeurIPS 2023, https://arxiv.org/abs/2311.02794
 Lotfollahi et al., Molecular Systems Biology 2023, https://doi.org/10.15252/msb.202211517

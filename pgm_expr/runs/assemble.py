@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import zoo
-from ..data import membership
+from ..data import Encoding, membership
 from ..inference import seeded
 from ..zoo import Story
 from .fitted import Fitted
@@ -35,8 +35,9 @@ def assemble(
     dims = notes["dims"] | _gene_sets(notes) | (table.from_data() if table else {})
     own_options = zoo.defaults(story).keys() - zoo.PARTS.keys()
     plain = {name: v for name, v in notes["options"].items() if name in own_options}
+    requires = Encoding.requires()
     with seeded(seed):
-        pair = zoo.build(story, dims, **notes["options"])
+        pair = zoo.build(story, dims, requires=requires, **notes["options"])
     if table and plain != notes["options"]:  # a run to be loaded brings its weights
         with seeded(seed):
             for half, own in zip(pair, zoo.build(story, dims, **plain), strict=True):

@@ -21,7 +21,7 @@ from .generators import GENERATORS, Learnt, under
 def load(
     path: str | Path, story: str | Path | Story | None = None, *, device: str = "auto"
 ) -> Fitted:
-    """A run from its folder. Nothing in it is executed; a story of your own is passed again.
+    """A run from its folder. Nothing in it is executed; a user-defined story is passed again.
 
     Raises ValueError where the folder holds no finished run, or one of another story.
     """
@@ -58,7 +58,7 @@ def _restore(half: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None
         half.load_state_dict(weights)
     except RuntimeError:
         raise ValueError(
-            f"'{path}' holds other weights than its story.json says. Fit again with --overwrite."
+            f"the weights in '{path}' do not match its story.json. Fit again with --overwrite."
         ) from None
     half.eval()
 
@@ -68,7 +68,7 @@ def story_of(
 ) -> Story:
     """The story of a run: the zoo's, or what the user gives again. Never the run's own text.
 
-    ValueError where an own story is not given, or its file has changed since the fit.
+    ValueError where a user-defined story is not given, or its file has changed since the fit.
     """
     own = notes.get("own")
     if given is None:
@@ -85,11 +85,13 @@ def story_of(
 def _refuse_own(path: str | Path, notes: Mapping[str, Any], own: Mapping[str, str] | None) -> None:
     if own:
         raise ValueError(
-            f"'{path}' is a run of the own story {own['file']}, which is not read from there. "
-            f"Pass it again: --story {own['file']}, or load(path, story='{own['file']}')."
+            f"'{path}' is a run of the user-defined story {own['file']}, which is not loaded from "
+            f"the run. Pass it again: --story {own['file']}, or load(path, story='{own['file']}')."
         )
     if notes["story"] == "own":
-        raise ValueError(f"'{path}' is a run of an own story. Pass it: load(path, story=...).")
+        raise ValueError(
+            f"'{path}' is a run of a user-defined story. Pass it: load(path, story=...)."
+        )
 
 
 def _refuse_other(path: str | Path, notes: Mapping[str, Any], given: str | Path) -> None:
@@ -98,7 +100,7 @@ def _refuse_other(path: str | Path, notes: Mapping[str, Any], given: str | Path)
     if own or notes["story"] != "own":
         raise ValueError(
             f"'{path}' is a run of the story {own['file'] if own else notes['story']}: got "
-            f"{given}. Pass that one, or none for a story of the zoo."
+            f"{given}. Pass that story, or none if it is in the zoo."
         )
 
 

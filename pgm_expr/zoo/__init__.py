@@ -2,9 +2,10 @@
 
 from .build import (
     FROM_DATA,
+    REQUIRES,
     build,
+    check_entries,
     check_options,
-    check_told,
     check_unit,
     defaults,
     known_options,
@@ -23,23 +24,24 @@ from .catalogue import (
     refusal,
     story,
 )
-from .own import find_story, load_story, new
+from .user_stories import find_story, load_story, new
 
 __all__ = [
     "FROM_DATA",
     "OBJECTIVES",
     "PARTS",
     "REFUSED",
+    "REQUIRES",
     "STORIES",
     "Story",
     "build",
+    "check_entries",
     "check_options",
-    "check_told",
     "check_unit",
     "defaults",
     "find_story",
-    "load_story",
     "known_options",
+    "load_story",
     "measure",
     "new",
     "objective",

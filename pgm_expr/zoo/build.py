@@ -1,4 +1,4 @@
-"""The only place a pair is tied: model and guide of a story, from the data's sizes and options."""
+"""Build the model and guide of a story from the sizes of the data and options."""
 
 from __future__ import annotations
 
@@ -29,17 +29,15 @@ FROM_DATA = (
     "examples",  # (M, G) counts of some training cells
     "log_library",  # (2,) mean and standard deviation of log library over the training cells
 )
-GIVEN_BY = {  # the argument of `fit` by which the data give it
+COVARIATES = "categorical_covariate_keys or continuous_covariate_keys"
+REQUIRES: Mapping[str, str] = {  # the argument of `fit` that provides a size or an entry
     "batches": "batch_key",
-    "conditions": "categorical_covariate_keys or continuous_covariate_keys",
-    "labels": "labels_key",
-    "gene_sets": "gene_sets",
-    "perturbations": "perturbation_key",
-}
-TOLD_BY = {  # and an entry of a minibatch
-    "label": "labels_key",
     "batch": "batch_key",
-    "condition": "categorical_covariate_keys or continuous_covariate_keys",
+    "conditions": COVARIATES,
+    "condition": COVARIATES,
+    "labels": "labels_key",
+    "label": "labels_key",
+    "perturbations": "perturbation_key",
     "perturbation": "perturbation_key",
     "target": "target_key",
 }
@@ -49,18 +47,50 @@ EMPTY = inspect.Parameter.empty
 
 
 def build(
-    story: Story, dims: Mapping[str, int | Tensor | None], **options: object
+    story: Story,
+    dims: Mapping[str, int | Tensor | None],
+    *,
+    requires: Mapping[str, str] = REQUIRES,
+    **options: object,
 ) -> tuple[nn.Module, nn.Module]:
-    """Model and guide of a story: `dims` (see `FROM_DATA`) from the data, `options` from the user.
+    """Model and guide of a story.
 
-    An option named like an edge (`prior`, `likelihood`, `posterior`, `link`) is a part: a name of
-    `PARTS` or a class; its constructor is filled from dims and options too. A half whose
-    constructor names the other half, or a part that does, is built after it. Raises ValueError
-    for unknown options, options of the wrong type, and a part that is not in the catalogue.
+    The one whose constructor, or that of its parts, takes the other as argument is built second.
+
+    Parameters
+    ----------
+    story
+        A story of the zoo, or a user-defined one.
+    dims
+        Constructor arguments that the data provide, by name; see `FROM_DATA`.
+    requires
+        The argument of `fit` that provides a constructor argument, for error messages.
+    options
+        All other constructor arguments. `prior`, `likelihood`, `posterior` and `link` take a
+        part: a name of `PARTS` or a class, whose constructor arguments come from `dims` and
+        `options` too.
+
+    Returns
+    -------
+    model, guide
+        The pair, untrained.
+
+    Raises
+    ------
+    ValueError
+        For an unknown option, one of the wrong type, a part that is not in the catalogue, and an
+        argument that neither data nor options provide.
+
+    Examples
+    --------
+    >>> from pgm_expr import zoo
+    >>> model, guide = zoo.build(zoo.story("vae"), {"genes": 12}, latent=3, likelihood="zinb")
+    >>> type(model.likelihood).__name__, guide.posterior.loc.out_features
+    ('ZeroInflatedNB', 3)
     """
     check_options(story, options)
-    chosen = _chosen(options)
-    values = defaults(story) | dims | options
+    chosen = _parts_of(options)
+    values = {**defaults(story), **dims, **options}
     values = {name: value for name, value in values.items() if name not in PARTS}
     borrows = [edge for edge, part in chosen.items() if "guide" in _parameters(part)]
     if borrows and "model" in _parameters(story.guide):
@@ -69,146 +99,230 @@ def build(
             "model: neither can be built first. Choose another part."
         )
     for half in reversed(HALVES) if borrows else HALVES:
-        values[half] = _make(getattr(story, half), values, chosen)
+        values[half] = _make(getattr(story, half), values, chosen, requires)
     return values["model"], values["guide"]
 
 
 def defaults(story: Story) -> dict[str, Any]:
-    """The options of a story with their default values; what the data fill is left out."""
+    """Options of a story by name, with their default values.
+
+    Parameters
+    ----------
+    story
+        Any story. Constructor arguments that the data provide are left out.
+
+    Returns
+    -------
+    dict
+        Options of both halves.
+
+    Examples
+    --------
+    >>> from pgm_expr import zoo
+    >>> zoo.defaults(zoo.story("linear"))["latent"]
+    10
+    """
     return {n: p.default for half in HALVES for n, p in _options_of(getattr(story, half)).items()}
 
 
 def takes(story: Story, options: Mapping[str, object]) -> str:
-    """What a story with these options is about: raw "counts", or "values" on a log scale.
+    """The kind of data that a story with these options models.
 
-    It follows from the `measure` of the likelihood, or of a model without such a part.
+    Parameters
+    ----------
+    story, options
+        As for `build`. The kind follows from the `measure` of the likelihood, or of a model
+        without such a part.
+
+    Returns
+    -------
+    str
+        "counts" for raw counts, "values" for values on a log scale.
+
+    Examples
+    --------
+    >>> from pgm_expr import zoo
+    >>> zoo.takes(zoo.story("vae"), {}), zoo.takes(zoo.story("vae"), {"likelihood": "gaussian"})
+    ('counts', 'values')
     """
-    part = _chosen(options).get("likelihood", story.model)
+    part = _parts_of(options).get("likelihood", story.model)
     return "values" if getattr(part, "measure", COUNTS) == "values" else "counts"
 
 
 def measure(model: nn.Module) -> str:
-    """What log p(x) is a probability of: only rows of one measure may be compared.
+    """What log p(x) refers to: bounds are comparable only between equal measures.
 
-    The model says so itself, or its likelihood does; "unknown" where neither does.
+    Parameters
+    ----------
+    model
+        A model with an attribute `measure`, or a likelihood with one.
+
+    Returns
+    -------
+    str
+        The measure, "unknown" where neither states it.
+
+    Examples
+    --------
+    >>> from pgm_expr.models import VAE
+    >>> measure(VAE(genes=5))
+    'counts given library'
     """
     likelihood = getattr(model, "likelihood", None)
     return getattr(model, "measure", getattr(likelihood, "measure", "unknown"))
 
 
 def check_options(story: Story, options: Mapping[str, object]) -> None:
-    """ValueError for an option that neither story nor chosen parts have, or of a wrong kind."""
+    """ValueError for an option that neither story nor chosen parts have, or of the wrong type."""
     known = known_options(story, options)
     for name, value in options.items():
         _check_option(name, value, known)
     _check_call(story, options)
 
 
-def check_told(story: Story, told: Collection[str]) -> None:
-    """ValueError where a half is called with what the data do not tell of cells."""
+def check_entries(
+    story: Story, entries: Collection[str], requires: Mapping[str, str] = REQUIRES
+) -> None:
+    """Check that minibatches hold what a story is conditioned on.
+
+    Parameters
+    ----------
+    story
+        Any story.
+    entries
+        Names of the entries of minibatches.
+    requires
+        The argument of `fit` that provides an entry.
+
+    Raises
+    ------
+    ValueError
+        If model or guide requires an entry that the minibatches lack.
+
+    Examples
+    --------
+    >>> from pgm_expr import zoo
+    >>> zoo.check_entries(zoo.story("regress"), ["x", "library"])
+    Traceback (most recent call last):
+    ValueError: Regress requires `target`; pass target_key to fit().
+    """
     for half in (story.model, story.guide):
         forward = _parameters(getattr(half, "forward", half)).values()
-        for name in (p.name for p in forward if _needed(p) and p.name in TOLD_BY):
-            if name not in told:
-                at = "" if _ours(half) else prefix(of_method(half))
-                raise ValueError(
-                    f"{at}{half.__name__} needs the {name} of cells, which the data do not give. "
-                    f"Pass {TOLD_BY[name]} when fitting."
-                )
+        lacking = [p.name for p in forward if _needed(p) and p.name in requires]
+        lacking = [name for name in lacking if name not in entries]
+        if lacking:
+            raise ValueError(f"{_place(half, 'forward')}{_requires(half, lacking, requires)}.")
 
 
 def check_unit(story: Story, objective: Objective, batch: Batch) -> None:
     """ValueError where the unit of a story and the latents of its model disagree."""
     with torch.no_grad(), torch.random.fork_rng():
         latents = [site["name"] for _, site in objective.draw(batch).latents]
-    name, line = story.model.__name__, "" if _ours(story.model) else prefix(of_method(story.model))
+    name, place = story.model.__name__, _place(story.model, "forward")
     if latents and story.unit == "profiles":
         raise ValueError(
-            f"{line}site '{latents[0]}' of {name} is a latent of every row, and the unit of its "
-            "Story is profiles. Write unit='cells', or take it out of the plate."
+            f"{place}site '{latents[0]}' of {name} is a latent of every row, but its Story "
+            "has unit='profiles'. Write unit='cells', or take the site out of the plate."
         )
     if not latents and story.unit == "cells":
         raise ValueError(
-            f"{line}{name} has no latent state of cells. Write unit='profiles' in its Story, or "
-            "give it one."
+            f"{place}{name} has no latent state of cells. Write unit='profiles' in its Story, or "
+            "add a latent site."
         )
 
 
 def known_options(story: Story, options: Mapping[str, object]) -> dict[str, Any]:
-    """What can be set of a story with the parts chosen in `options`, with the default values."""
+    """Options of a story and of the parts chosen in `options`, with their default values."""
     known = defaults(story)
-    for part in _chosen(options).values():
+    for part in _parts_of(options).values():
         known |= {n: p.default for n, p in _options_of(part).items() if n not in known}
     return known
 
 
 def _check_call(story: Story, options: Mapping[str, object]) -> None:
-    """ValueError where the likelihood is called with more than the story can know."""
-    likelihood = _chosen(options).get("likelihood")
+    """ValueError where the likelihood needs arguments that the story does not pass to it."""
+    likelihood = _parts_of(options).get("likelihood")
     if likelihood is None:
         return
     _, _, _, *more = inspect.signature(likelihood.forward).parameters  # self, eta, library
-    missing = [name for name in more if name not in _handed(story.model)]
+    missing = [name for name in more if name not in _passed(story.model)]
     if missing:
         raise ValueError(
             f"likelihood '{options['likelihood']}' needs {missing[0]}, which "
-            f"{story.model.__name__}.forward does not hand it. In a story of your own, name it "
-            f"there and call self.likelihood(eta, library, {missing[0]})."
+            f"{story.model.__name__}.forward does not pass to it. In a user-defined story, name "
+            f"it there and call self.likelihood(eta, library, {missing[0]})."
         )
-    if hasattr(story.model, "measure") and likelihood.measure != COUNTS:
+    ours, theirs = getattr(story.model, "measure", COUNTS), getattr(likelihood, "measure", COUNTS)
+    if hasattr(story.model, "measure") and theirs != COUNTS:
         raise ValueError(
-            f"likelihood '{options['likelihood']}' is about {likelihood.measure}, "
-            f"{story.model.__name__} about {story.model.measure}. Take the story vae for it."
+            f"likelihood '{options['likelihood']}' is defined for {theirs}, "
+            f"{story.model.__name__} for {ours}. Use it with the story vae."
         )
 
 
-def _handed(model: Callable) -> set[str]:
-    """What a model's forward calls its likelihood with."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(model.forward)))
-    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+def _passed(model: Callable) -> set[str]:
+    """Arguments with which a model's forward calls its likelihood."""
+    source = inspect.getsource(getattr(model, "forward", model))
+    calls = (n for n in ast.walk(ast.parse(textwrap.dedent(source))) if isinstance(n, ast.Call))
     made = (call for call in calls if ast.unparse(call.func) == "self.likelihood")
     return {ast.unparse(argument) for call in made for argument in call.args}
 
 
-def _chosen(options: Mapping[str, object]) -> dict[str, Callable[..., nn.Module]]:
-    """The parts asked for, by edge."""
+def _parts_of(options: Mapping[str, object]) -> dict[str, type[nn.Module]]:
+    """Requested parts, by edge."""
     given = {edge: options[edge] for edge in PARTS if options.get(edge) is not None}
     return {edge: PARTS[edge][part_name(edge, value)] for edge, value in given.items()}
 
 
-def _make(made: Callable, values: dict[str, object], chosen: Mapping[str, Callable]) -> nn.Module:
+def _make(
+    made: Callable,
+    values: dict[str, Any],
+    chosen: Mapping[str, Callable],
+    requires: Mapping[str, str],
+) -> nn.Module:
     """Call a constructor with what it names; a part is made where it is first named."""
     names = _parameters(made)
     for edge in names:
         if edge in chosen and edge not in values:
-            values[edge] = _make(chosen[edge], values, chosen)
-    return _call(made, {n: values[n] for n in names if values.get(n, EMPTY) is not EMPTY})
-
-
-def _call(made: Callable, given: Mapping[str, object]) -> nn.Module:
-    """Call a constructor; ValueError with its file and line where that is impossible."""
-    name, start = getattr(made, "__name__", repr(made)), of_method(made, "__init__")
-    lacking = [p.name for p in _parameters(made).values() if _needed(p) and p.name not in given]
+            values[edge] = _make(chosen[edge], values, chosen, requires)
+    given = {n: values[n] for n in names if values.get(n, EMPTY) is not EMPTY}
+    lacking = [p.name for p in names.values() if _needed(p) and p.name not in given]
     if lacking:
-        wanted = ", ".join(GIVEN_BY.get(n, n) for n in lacking)
-        own = "" if _ours(made) else ", or give it a default"
-        raise ValueError(
-            f"{'' if _ours(made) else prefix(start)}{name} needs "
-            f"{', '.join(lacking).replace('_', ' ')}, which the data do not give. Pass {wanted} "
-            f"when fitting{own}."
-        )
+        hint = "" if _ours(made) else ", or give it a default"
+        place = _place(made, "__init__")
+        raise ValueError(f"{place}{_requires(made, lacking, requires)}{hint}.")
+    return _call(made, given)
+
+
+def _call(made: Callable, given: Mapping[str, Any]) -> nn.Module:
+    """Call a constructor; ValueError with its file and line where that fails."""
     try:
         return made(**given)
     except ValueError:
-        raise  # it says itself what is wrong
+        raise  # its message says what is wrong
     except Exception as error:
-        said, line = " ".join(str(error).split()), of_error(error, made) or start
-        what = f"{name} cannot be made: {type(error).__name__}: {said}"
-        raise ValueError(prefix(line) + what) from error
+        text, line = " ".join(str(error).split()), of_error(error, made)
+        what = f"{_name(made)} cannot be constructed: {type(error).__name__}: {text}"
+        raise ValueError(prefix(line or of_method(made, "__init__")) + what) from error
+
+
+def _requires(made: Callable, lacking: Collection[str], requires: Mapping[str, str]) -> str:
+    names = ", ".join(f"`{name}`" for name in lacking)
+    wanted = ", ".join(dict.fromkeys(requires.get(name, name) for name in lacking))
+    return f"{_name(made)} requires {names}; pass {wanted} to fit()"
+
+
+def _name(made: Callable) -> str:
+    return getattr(made, "__name__", repr(made))
+
+
+def _place(made: Callable, method: str) -> str:
+    """File and line of a method of a user's class; nothing for ours."""
+    return "" if _ours(made) else prefix(of_method(made, method))
 
 
 def _ours(made: Callable) -> bool:
-    return getattr(made, "__module__", "").startswith(f"{__package__.partition('.')[0]}.")
+    return getattr(made, "__module__", "").startswith(f"{__name__.partition('.')[0]}.")
 
 
 def _needed(parameter: inspect.Parameter) -> bool:
@@ -232,11 +346,11 @@ def _check_option(name: str, value: object, known: Mapping[str, object]) -> None
     default = known[name]
     if isinstance(default, bool) and not isinstance(value, bool):
         raise ValueError(f"option {name} must be True or False: got {value!r}.")
-    if isinstance(default, (int, float)) and not isinstance(default, bool):
+    if isinstance(default, int | float) and not isinstance(default, bool):
         _check_number(name, value, default)
 
 
-def _check_number(name: str, value: object, default: float) -> None:
+def _check_number(name: str, value: Any, default: float) -> None:
     kind = "a whole number from 1" if isinstance(default, int) else "a number from 0"
     right = type(value) in ({int} if isinstance(default, int) else {int, float})
     if not right or not math.isfinite(value) or value < isinstance(default, int):

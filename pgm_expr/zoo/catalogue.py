@@ -76,7 +76,7 @@ STORIES = {
     "offset": Story(models.Offset, guides.OffsetGuide),
 }
 
-PARTS: dict[str, dict[str, Callable[..., nn.Module]]] = {
+PARTS: dict[str, dict[str, type[nn.Module]]] = {
     "prior": {
         "normal": parts.StandardNormal,
         "wide": parts.WideNormal,
@@ -106,11 +106,11 @@ PARTS: dict[str, dict[str, Callable[..., nn.Module]]] = {
     },
 }
 
-OBJECTIVES: dict[str, Callable[..., Objective]] = {
+OBJECTIVES: dict[str, type[Objective]] = {
     "elbo": ELBO,
     "trace": Trace,
     "mean-field": MeanField,
-    "enum": Enum,  # enum-2: twice the weight of the classifier's own term
+    "enum": Enum,  # enum-2: twice the weight of the classification term
     "iwae": IWAE,  # iwae-10: with 10 particles
     "renyi": Renyi,  # renyi-0.5-10: alpha 0.5 with 10 particles
 }
@@ -118,10 +118,9 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = {
 PARTICLES = 10  # of importance-weighted objectives, where their name gives no number
 
 NO_KL = "no closed-form KL"
-UNTAUGHT = "its classifier learns from labels by the auxiliary term of enum alone"
-NO_AVERAGE = "importance weights hold no average KL that could be floored"
-# What does not go together, and why. Whoever refuses it says the same.
-REFUSED = {
+UNTAUGHT = "only the auxiliary term of enum trains its classifier"
+NO_AVERAGE = "importance weights contain no average KL to put a floor under"
+REFUSED = {  # what does not go together, and why
     ("mean-field", "prior=mog"): NO_KL,
     ("mean-field", "prior=vamp"): NO_KL,
     ("mean-field", "prior=flow"): NO_KL,
@@ -136,15 +135,57 @@ REFUSED = {
 
 
 def story(name: str) -> Story:
-    """The story of that name; ValueError with near matches otherwise."""
+    """A story of the zoo by name.
+
+    Parameters
+    ----------
+    name
+        A key of `STORIES`.
+
+    Returns
+    -------
+    Story
+        Its model, guide, usual objective and unit.
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, with the nearest one.
+
+    Examples
+    --------
+    >>> story("vae").guide.__name__
+    'VAEGuide'
+    """
     return pick("story", name, STORIES)
 
 
 def objective(name: str) -> Callable[..., Objective]:
-    """The objective of that name, to be called with (model, guide, cells=N).
+    """An objective by name.
 
-    Numbers follow the name: `trace`, `trace-5` (particles), `mean-field`, `iwae-10` (particles),
-    `renyi-0.5-10` (alpha, particles); `iwae-10-dreg` takes doubly reparameterised gradients.
+    Parameters
+    ----------
+    name
+        A key of `OBJECTIVES`, then its numbers: `trace`, `trace-5` (particles), `mean-field`,
+        `enum-2` (weight of the classification term), `iwae-10` (particles), `renyi-0.5-10`
+        (alpha, particles). `iwae-10-dreg` has doubly reparameterised gradients.
+
+    Returns
+    -------
+    Callable
+        To be called with (model, guide, cells=N).
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, and numbers that the objective does not take.
+
+    Examples
+    --------
+    >>> from pgm_expr.guides import VAEGuide
+    >>> from pgm_expr.models import VAE
+    >>> objective("iwae-5")(VAE(genes=3), VAEGuide(genes=3), cells=10).particles
+    5
     """
     kind, numbers, dreg = _read(name)
     made = pick("objective", kind, OBJECTIVES)
@@ -167,9 +208,29 @@ def _read(name: str) -> tuple[str, list[str], bool]:
 def refusal(
     story: Story, objective: str | None, options: Mapping[str, object], free_bits: float = 0.0
 ) -> str | None:
-    """Why an objective and options do not go together; None where they do.
+    """Why an objective and options do not go together.
 
-    The objective is the story's own where none is named.
+    Parameters
+    ----------
+    story
+        Any story.
+    objective
+        Name of an objective; None for the usual one of the story.
+    options
+        Options of the story by name.
+    free_bits
+        Nats of `free_bits`, 0 for none.
+
+    Returns
+    -------
+    str or None
+        A sentence without its full stop; None where they go together.
+
+    Examples
+    --------
+    >>> refusal(story("vae"), "mean-field", {"prior": "mog"})
+    'mean-field does not go with prior=mog: no closed-form KL'
+    >>> refusal(story("vae"), "mean-field", {})
     """
     usual = (name for name, made in OBJECTIVES.items() if made is story.objective)
     kind = _read(objective)[0] if objective else next(usual, "")
@@ -183,7 +244,7 @@ def refusal(
 
 
 def part_name(edge: str, value: object) -> str:
-    """The catalogue's name of a part given by name or class; ValueError for a foreign one."""
+    """The name in `PARTS` of a part given by name or class; ValueError for any other."""
     for name, made in PARTS[edge].items():
         if value is made:
             return name

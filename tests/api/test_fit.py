@@ -217,7 +217,7 @@ def test_gene_sets_reach_a_story_when_fitted_and_when_loaded(adata, tmp_path):
         assert each.model.decode[0].out_features == 3
     for missing, wanted in (("gene_sets", "gene_sets"), ("perturbation_key", "perturbation_key")):
         less = {n: v for n, v in told.items() if n != missing and n != "control"}
-        with pytest.raises(ValueError, match=f"needs .*Pass {wanted} when fitting"):
+        with pytest.raises(ValueError, match=rf"requires `\w+`; pass {wanted} to fit\(\)"):
             fit(adata, story, **less)
 
 

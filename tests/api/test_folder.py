@@ -271,10 +271,10 @@ def test_overwriting_starts_an_unfinished_run_anew(unfinished, adata, tmp_path):
     assert ends[0] == ends[1]
 
 
-def test_a_run_of_an_own_story_needs_it_again(adata, tmp_path):
+def test_a_run_of_a_user_defined_story_needs_it_again(adata, tmp_path):
     story = Story(model=VAE, guide=VAEGuide, objective=MeanField)
     run = fit(adata, tmp_path / "own", story=story)
-    with pytest.raises(ValueError, match="own story"):
+    with pytest.raises(ValueError, match="user-defined story"):
         pgm_expr.load(tmp_path / "own")
     again = pgm_expr.load(tmp_path / "own", story=story)
     assert np.array_equal(again.embed(adata.copy()), run.embed(adata.copy()))

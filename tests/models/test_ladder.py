@@ -100,5 +100,5 @@ def test_loadings_and_programs_have_a_row_each():
 
 
 def test_without_gene_sets_it_says_what_is_missing():
-    with pytest.raises(ValueError, match="Ladder needs gene sets.*Pass gene_sets"):
+    with pytest.raises(ValueError, match="Ladder requires `gene_sets`; pass gene_sets to fit"):
         zoo.build(zoo.story("ladder"), {"genes": GENES})

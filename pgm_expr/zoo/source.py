@@ -1,4 +1,4 @@
-"""The page of a story as one file: model and guide joined, ready to be edited."""
+"""The source of a story as one file: model and guide joined, ready to be edited."""
 
 from __future__ import annotations
 
@@ -38,18 +38,36 @@ class Name(NamedTuple):
         return bool(self.name), self.module.lower(), kind, self.name.lower(), self.alias
 
 
-def page(story: Story) -> str:
-    """Model and guide of a story in one file that ends in `story = Story(...)`."""
-    modules = list(dict.fromkeys(inspect.getmodule(half) for half in (story.model, story.guide)))
+def source(story: Story) -> str:
+    """Model and guide of a story in one file that ends in `story = Story(...)`.
+
+    Parameters
+    ----------
+    story
+        A story whose halves are classes in modules.
+
+    Returns
+    -------
+    str
+        Python source: docstring, imports, both classes, and the story.
+
+    Examples
+    --------
+    >>> from pgm_expr import zoo
+    >>> source(zoo.story("vae")).splitlines()[0]
+    'r\"\"\"VAE of raw counts: one latent state per cell.'
+    """
+    halves = (story.model, story.guide)
+    modules = list(dict.fromkeys(sys.modules[half.__module__] for half in halves))
     names, last = _ending(story)
-    opening, bodies = "", []
+    opening, bodies = "", list[str]()
     for module in modules:
-        source = inspect.getsource(module)
-        tree = ast.parse(source)
+        text = inspect.getsource(module)
+        tree = ast.parse(text)
         names |= set(_imports(tree, module))
-        docstring = _retold(ast.get_docstring(tree, clean=False) or "", modules)
+        docstring = _in_one_file(ast.get_docstring(tree, clean=False) or "", modules)
         opening = opening or docstring
-        body = _body(source, tree)
+        body = _body(text, tree)
         bodies.append(f"{_comment(docstring)}\n\n\n{body}" if bodies else body)
     gap = "\n\n\n" if bodies[0].startswith(("class ", "def ", "@", "#")) else "\n\n"
     whole = "\n\n\n".join([*bodies, last])
@@ -70,10 +88,10 @@ def _ending(story: Story) -> tuple[set[Name], str]:
     )
 
 
-def _retold(docstring: str, modules: Iterable[ModuleType]) -> str:
-    """A docstring that names the other half by its place in this file."""
+def _in_one_file(docstring: str, modules: Iterable[ModuleType]) -> str:
+    """A docstring that refers to the other half by its place in the file."""
     for module, place in zip(modules, ("the model above", "the guide below"), strict=False):
-        path = Path(module.__file__)
+        path = Path(str(module.__file__))
         docstring = docstring.replace(f"{path.parent.name}/{path.name}", place)
     return docstring
 
@@ -98,10 +116,11 @@ def _imports(tree: ast.Module, module: ModuleType) -> Iterable[Name]:
             yield from (Name(origin, alias.name, alias.asname or "") for alias in node.names)
 
 
-def _body(source: str, tree: ast.Module) -> str:
-    """What stands in a module beside docstring and imports."""
-    left_out = {n for node in _top(tree) for n in range(node.lineno, node.end_lineno + 1)}
-    lines = source.splitlines()
+def _body(text: str, tree: ast.Module) -> str:
+    """A module without its docstring and imports."""
+    spans = ((node.lineno, node.end_lineno or node.lineno) for node in _top(tree))
+    left_out = {n for first, last in spans for n in range(first, last + 1)}
+    lines = text.splitlines()
     return "\n".join(line for n, line in enumerate(lines, 1) if n not in left_out).strip()
 
 

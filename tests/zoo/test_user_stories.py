@@ -1,4 +1,4 @@
-"""Stories of a user's own: written by `new`, read back, trained, and asked for again."""
+"""User-defined stories: written by `new`, read back, trained, and loaded again."""
 
 import hashlib
 import inspect
@@ -26,7 +26,7 @@ STORIES = pytest.mark.parametrize("name", zoo.STORIES)
 
 @pytest.fixture
 def mine(tmp_path):
-    """A story's file of one's own, and a way to change it."""
+    """A user-defined story's file, and a way to change it."""
     path = tmp_path / "mine.py"
     zoo.new(path)
 
@@ -149,10 +149,10 @@ def test_a_broken_file_names_its_line(kind, mine):
 
 
 ENDED = {
-    "": "no `story`",
-    "story = 7": "no Story: got int",
+    "": "defines no `story`",
+    "story = 7": "must be a Story: got int",
     "story = Story(model=VAE(5), guide=VAEGuide)": "instance of VAE",
-    "story = Story(model=VAE, guide=VAEGuide, objective=VAE)": "no pgm_expr.inference.Objective",
+    "story = Story(model=VAE, guide=VAEGuide, objective=VAE)": "must derive from pgm_expr",
     "story = Story(model=VAE, guide=VAEGuide, objective=3)": "instance of int",
 }
 
@@ -183,11 +183,11 @@ def test_python_takes_the_file_too(mine, adata, tmp_path):
     assert pgm_expr.load(tmp_path / "run", loose).notes["story"] == "mine"
 
 
-def test_a_file_named_like_a_story_of_the_zoo_stays_ones_own(mine, adata, tmp_path):
+def test_a_file_named_like_a_story_of_the_zoo_stays_user_defined(mine, adata, tmp_path):
     path = mine.path.rename(tmp_path / "vae.py")
     pgm_expr.fit(adata, path, out=tmp_path / "run", **SMALL)
     for given in (None, "vae"):
-        with pytest.raises(ValueError, match=r"own story vae\.py|story vae\.py: got vae"):
+        with pytest.raises(ValueError, match=r"user-defined story vae\.py|story vae\.py: got vae"):
             pgm_expr.load(tmp_path / "run", given)
     pgm_expr.fit(adata, "vae", out=tmp_path / "zoo", **SMALL)
     assert pgm_expr.load(tmp_path / "zoo", "vae").notes["own"] is None
@@ -242,7 +242,7 @@ def test_from_new_to_embedded_on_the_command_line(typed, command):
 
 
 TYPED = {
-    "evaluate run": ["own story mine.py", "--story mine.py"],
+    "evaluate run": ["user-defined story mine.py", "--story mine.py"],
     "embed run cells.h5ad --out e.h5ad": ["--story mine.py"],
     "evaluate run --story vae": ["mine.py", "got vae"],
     "evaluate run --story other.py": ["other.py", "mine.py", "hash", "story.json", "own.text"],

@@ -1,4 +1,4 @@
-"""Stories of a user's own: one file, begun from a story of the zoo and read back from there."""
+"""User-defined stories: a file, written from a story of the zoo, edited, and read back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..inference import Objective
 from ..inference.source_lines import of_error, prefix
 from .catalogue import Story
 from .catalogue import story as named
-from .page import page
+from .source import source
 
 SUFFIX = ".py"
 END = "End the file with story = Story(model=..., guide=...)."
@@ -24,9 +24,28 @@ END = "End the file with story = Story(model=..., guide=...)."
 def new(path: str | Path, name: str = "vae") -> None:
     """Write a story of the zoo as one file to edit, model and guide together.
 
-    Raises ValueError for an unknown story, and where `path` is no place for a new file.
+    Parameters
+    ----------
+    path
+        The new file; ends in .py.
+    name
+        A story of the zoo.
+
+    Raises
+    ------
+    ValueError
+        For an unknown story, and a path where no new file can be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> file = Path(tempfile.mkdtemp()) / "mine.py"
+    >>> new(file, "vae")
+    >>> file.read_text().splitlines()[-1]
+    'story = Story(model=VAE, guide=VAEGuide)'
     """
-    path, text = Path(path), page(named(name))
+    path, text = Path(path), source(named(name))
     if path.suffix != SUFFIX:
         raise ValueError(f"'{path}' must end in {SUFFIX}: got '{path.suffix}'. Rename it.")
     if not path.resolve().parent.is_dir():
@@ -39,11 +58,29 @@ def new(path: str | Path, name: str = "vae") -> None:
 
 
 def find_story(given: str | Path | Story) -> tuple[str, Story]:
-    """Name and story of what a user gave: a name of the zoo, a file ending in .py, or a `Story`.
+    """Name and story from a name of the zoo, a file, or a `Story`.
 
-    A file goes by its stem, a `Story` made elsewhere by "own".
+    Parameters
+    ----------
+    given
+        A story's name, the path of a file that ends in .py, or a `Story`.
+
+    Returns
+    -------
+    name, story
+        A file has its stem as name, a `Story` that was not read from a file the name "own".
+
+    Raises
+    ------
+    ValueError
+        For an unknown name, and a file without a valid story.
+
+    Examples
+    --------
+    >>> find_story("vae")[0]
+    'vae'
     """
-    if isinstance(given, (str, Path)) and str(given).endswith(SUFFIX):
+    if isinstance(given, str | Path) and str(given).endswith(SUFFIX):
         given = load_story(given)
     if isinstance(given, Story):
         return Path(given.own["file"]).stem if given.own else "own", given
@@ -51,15 +88,38 @@ def find_story(given: str | Path | Story) -> tuple[str, Story]:
 
 
 def load_story(path: str | Path) -> Story:
-    """The `story` of a user's file, which is executed; ValueError says in one line what is wrong.
+    """The `story` of a user's file, which is executed.
 
-    Its classes can be inspected as those of any module, in the text of this moment.
+    Parameters
+    ----------
+    path
+        A file in UTF-8 that ends in `story = Story(...)`. It must run by itself.
+
+    Returns
+    -------
+    Story
+        With name, hash and text of the file as `own`. The source of its classes can be inspected,
+        as it was when read.
+
+    Raises
+    ------
+    ValueError
+        Where the file cannot be read or run, or defines no valid story; one line, with file and
+        line number.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> file = Path(tempfile.mkdtemp()) / "mine.py"
+    >>> new(file, "linear")
+    >>> load_story(file).model.__name__
+    'LinearVAE'
     """
     path = Path(path)
     text = _read(path)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    story = getattr(_execute(path, text, digest), "story", None)
-    _check(story, path.name)
+    story = _checked(getattr(_execute(path, text, digest), "story", None), path.name)
     return replace(story, own={"file": path.name, "sha256": digest, "text": text})
 
 
@@ -76,9 +136,9 @@ def _read(path: Path) -> str:
 
 
 def _execute(path: Path, text: str, digest: str) -> ModuleType:
-    """A module of that text, known to Python under a name of its own."""
+    """A module of that text, registered under a unique name."""
     file = str(path.resolve())
-    name = "_own_story_" + hashlib.sha256(f"{file} {digest}".encode()).hexdigest()[:16]
+    name = "_user_story_" + hashlib.sha256(f"{file} {digest}".encode()).hexdigest()[:16]
     module = ModuleType(name)
     module.__file__ = file
     # Without a time of change, the lines stay those that were executed.
@@ -100,26 +160,27 @@ def _words(error: BaseException, file: str) -> str:
     return f"{prefix(line or (file, 1))}{kind}: {said}. The file must run by itself."
 
 
-def _check(story: object, name: str) -> None:
+def _checked(story: object, name: str) -> Story:
     if story is None:
-        raise ValueError(f"{name} has no `story`. {END}")
+        raise ValueError(f"{name} defines no `story`. {END}")
     if not isinstance(story, Story):
-        raise ValueError(f"{name}: `story` is no Story: got {type(story).__name__}. {END}")
+        raise ValueError(f"{name}: `story` must be a Story: got {type(story).__name__}. {END}")
     for half in ("model", "guide"):
         made = getattr(story, half)
         if isinstance(made, nn.Module) or not callable(made):
             raise ValueError(
-                f"{name}: the {half} of a Story is a class: got {_a(made)}. Name the class, "
+                f"{name}: the {half} of a Story must be a class: got {_a(made)}. Name the class, "
                 "without calling it."
             )
     objective = story.objective
     if isinstance(objective, Objective) or not callable(objective):
-        raise ValueError(f"{name}: the objective of a Story is a class: got {_a(objective)}.")
+        raise ValueError(f"{name}: the objective of a Story must be a class: got {_a(objective)}.")
     if isinstance(objective, type) and not issubclass(objective, Objective):
         raise ValueError(
-            f"{name}: objective {objective.__name__} is no pgm_expr.inference.Objective. Derive "
-            "it from there."
+            f"{name}: the objective {objective.__name__} must derive from "
+            "pgm_expr.inference.Objective."
         )
+    return story
 
 
 def _a(value: object) -> str:
