@@ -78,8 +78,8 @@ def build(
     Raises
     ------
     ValueError
-        For an unknown option, one of the wrong type, a part that is not in the catalogue, and an
-        argument that neither data nor options provide.
+        For an unknown option, one of the wrong type or that the data fill, a part that is not in
+        the catalogue, and an argument that neither data nor options provide.
 
     Examples
     --------
@@ -89,6 +89,9 @@ def build(
     ('ZeroInflatedNB', 3)
     """
     check_options(story, options)
+    for name in options:
+        if name in dims:
+            raise ValueError(f"unknown option '{name}': it is filled from the data. Leave it out.")
     chosen = _parts_of(options)
     values = {**defaults(story), **dims, **options}
     values = {name: value for name, value in values.items() if name not in PARTS}

@@ -45,6 +45,28 @@ def test_other_names_for_the_data_give_other_messages():
         zoo.check_entries(zoo.Story(Dosed, Dosed), BATCH, requires={"dose": "dose"})
 
 
+@pytest.mark.parametrize("name", zoo.STORIES)
+def test_no_option_of_a_story_is_a_size_of_a_column(name):
+    """Whatever kinds of columns there are: `zoo.FROM_DATA` lists what stories take of them."""
+    assert not zoo.defaults(zoo.story(name)).keys() & Encoding.requires().keys()
+
+
+def test_what_the_data_fill_cannot_be_set():
+    """In a user-defined story too, whose sizes the package need not know."""
+    sized = zoo.Story(Sized, Sized)
+    assert [half.doses for half in zoo.build(sized, {"doses": 3})] == [3, 3]
+    assert [half.doses for half in zoo.build(sized, {})] == [0, 0]
+    with pytest.raises(ValueError, match="unknown option 'doses': it is filled from the data"):
+        zoo.build(sized, {"doses": 3}, doses=7)
+
+
+class Sized:
+    """A half with a size that the package does not name."""
+
+    def __init__(self, doses=0):
+        self.doses = doses
+
+
 class Dosed:
     """A half that is conditioned on a dose."""
 
