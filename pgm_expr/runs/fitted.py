@@ -27,6 +27,7 @@ from ..inference import (
 from ..zoo import Story
 from .folder import METRICS, MODEL, STORY, RunFolder, generator_file
 from .generators import Learnt
+from .simulated_covariates import missing_entries
 from .table import Table, query, reread
 
 if TYPE_CHECKING:
@@ -192,8 +193,7 @@ class Fitted:
         self, library: np.ndarray, covariates: Mapping[str, np.ndarray], seed: int
     ) -> np.ndarray:
         """New counts (n, G) of cells with these libraries (n,) and encoded covariates."""
-        target = np.full((len(library), 1), np.nan, np.float32)
-        rows = {"library": library, "target": target, **covariates}
+        rows = {"library": library, **missing_entries(len(library)), **covariates}
         cells = {k: torch.as_tensor(v, device=self.device) for k, v in rows.items()}
         cells["library"] = cells["library"].float().view(-1, 1)
         parts = zip(*(value.split(SWEEP) for value in cells.values()), strict=True)

@@ -17,6 +17,13 @@ ROWS = 1000  # training cells whose metadata are kept, with their libraries
 KEPT = {field.entry: field.dtype for field in FIELDS if field.settable and field.entry}
 
 
+def missing_entries(n: int) -> dict[str, np.ndarray]:
+    """Entries of n cells that a model predicts and cannot be conditioned on: missing in all."""
+    predicted = (field for field in FIELDS if not field.settable)
+    missing = {field.entry: field.missing for field in predicted if field.missing is not None}
+    return {entry: np.repeat(row[None], n, axis=0) for entry, row in missing.items()}
+
+
 def population(table: Table) -> dict[str, list]:
     """Library and encoded metadata of up to `ROWS` training cells, as plain lists."""
     rows = table.cells.rows(table.split.train[:ROWS])

@@ -17,7 +17,7 @@ from ..inference.progress import endless
 from ..inference.threads import few_threads
 from ..runs.fitted import SWEEP
 from ..runs.generators import GENERATORS, Learnt
-from ..runs.simulated_covariates import as_cells, draw_covariates
+from ..runs.simulated_covariates import as_cells, draw_covariates, missing_entries
 from ..runs.states import States
 from .sample import sample
 
@@ -200,8 +200,9 @@ def draw_given(
         states = learnt.generator.sample(n, given, **options)
         if library is not None:
             states = learnt.states.at_library(states, torch.as_tensor(library).to(states))
-        parts = []
+        missing = {k: torch.as_tensor(v, device=run.device) for k, v in missing_entries(n).items()}
+        entries, parts = {**missing, **covariates}, []
         for at in torch.arange(n).split(SWEEP):
-            rows = {key: value[at] for key, value in covariates.items()}
+            rows = {key: value[at] for key, value in entries.items()}
             parts.append(learnt.states.decode(run.model, states[at], rows).cpu())
     return torch.cat(parts), states

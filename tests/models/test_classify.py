@@ -24,10 +24,22 @@ def weights(run):
     return {f"{h}.{n}": t for h, half in halves.items() for n, t in half.state_dict().items()}
 
 
-@pytest.mark.filterwarnings("ignore::pgm_expr.api.PosteriorCollapse")  # after so few epochs
-@pytest.mark.parametrize(
+SUPERVISED = pytest.mark.parametrize(
     "story, column", [("classify", {"labels_key": "label"}), ("regress", {"target_key": "dose"})]
 )
+
+
+@pytest.mark.filterwarnings("ignore::pgm_expr.api.PosteriorCollapse")
+@SUPERVISED
+def test_cells_are_drawn_without_what_is_predicted(cells, story, column):
+    """From the prior, and from a generator of the posteriors."""
+    run = pgm_expr.fit(cells, story, **column, **FEW).learn("flow", steps=2, progress=False)
+    for drawn in (run.sample(5), run.generate(5, by="flow"), run.generate(5, by="prior")):
+        assert drawn.shape == (5, cells.n_vars) and drawn.X.sum() > 0
+
+
+@pytest.mark.filterwarnings("ignore::pgm_expr.api.PosteriorCollapse")  # after so few epochs
+@SUPERVISED
 def test_without_supervision_it_is_the_vae_bit_for_bit(cells, story, column):
     # the same column in both fits: where labels are few it also decides which cells validate
     plain = weights(pgm_expr.fit(cells, "vae", **column, **FEW))
