@@ -10,6 +10,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import numpy as np
+import pyro
 import pytest
 import torch
 from threadpoolctl import threadpool_limits
@@ -21,6 +22,12 @@ def one_thread():
     torch.set_num_threads(1)
     with threadpool_limits(1):
         yield
+
+
+@pytest.fixture(autouse=True)
+def empty_store():
+    """Pyro keeps parameters by name: those of the test before would be this one's."""
+    pyro.clear_param_store()
 
 
 @pytest.fixture(scope="session")

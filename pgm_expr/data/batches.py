@@ -72,7 +72,10 @@ class Cells:
         self.names = np.arange(n).astype(str) if names is None else np.asarray(names, dtype=str)
         self._check()
         self._table = {"library": torch.from_numpy(_library(self.counts))}
-        self._table |= {key: torch.as_tensor(value) for key, value in self.columns.items()}
+        self._table |= {
+            key: torch.as_tensor(np.require(value, requirements="W"))
+            for key, value in self.columns.items()
+        }
         self._table["index"] = torch.arange(n)
         self._withheld: dict[str, Tensor] = {}  # by entry, the missing value of a cell
         self.device = torch.device("cpu")  # where `rows` puts a minibatch by default
