@@ -163,7 +163,9 @@ class Encoding:
             if field.entry and not absent:
                 parts.setdefault(field.entry, []).append(field.encode(obs))
         return {
-            entry: np.concatenate(values, axis=1) if len(values) > 1 else values[0]
+            entry: np.concatenate(values, axis=1)
+            if len(values) > 1
+            else np.require(values[0], requirements="W")  # pandas 3 hands out read-only arrays
             for entry, values in parts.items()
         }
 
