@@ -1,9 +1,33 @@
-"""What the examples of user verbs start from: small simulated data and a run on it."""
+"""One thread for all tests, and what the examples of user verbs start from."""
 
+import os
 from pathlib import Path
 
+# On small arrays the threads of BLAS and OpenMP wait for each other: tests of logistic regressions
+# cost fifteen times as much. This is for what is imported, or started, from here on.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
 import numpy as np
+import pyro
 import pytest
+import torch
+from threadpoolctl import threadpool_limits
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """And for libraries that were imported before."""
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def empty_store():
+    """Pyro keeps parameters by name: those of the test before would be this one's."""
+    pyro.clear_param_store()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The table of contents of what a user calls; each docstring stands where the code does.
+"""The public API: functions, and the class `Run`. Docstrings are at the functions themselves.
 
 run = pgm_expr.fit(adata, story="vae", labels_key="cell_type", out="runs/mine")
 run.embed(adata), run.evaluate(), run.sample(1000)
@@ -65,7 +65,7 @@ P = ParamSpec("P")
 
 
 class Run(Fitted):
-    """A fitted story and its verbs: what `fit` and `load` return.
+    """A fitted story with its methods: what `fit` and `load` return.
 
     State: `model`, `guide`, `history`, `notes`, `metrics`, `device`; `save(path)` writes it.
     """
@@ -86,11 +86,11 @@ class Run(Fitted):
     generate = tasks.generate
     learn = tasks.learn
 
-    # another guide, another prior
+    # recalibrate the guide, replace the prior
     sleep = tasks.sleep
     learn_prior = tasks.learn_prior
 
-    # judgement
+    # evaluation
     evaluate = evaluate
     criticize = criticize
     pictures = pictures
@@ -99,7 +99,7 @@ class Run(Fitted):
 
 
 def _with_verbs(make: Callable[P, Fitted]) -> Callable[P, Run]:
-    """The same call, whose result has the verbs of `Run`."""
+    """Wrap a function that returns a `Fitted` to return a `Run`."""
 
     @functools.wraps(make)
     def made(*args: P.args, **kwargs: P.kwargs) -> Run:

@@ -1,4 +1,4 @@
-"""Counts and expression that a fitted story expects or draws; any story, by its sites alone."""
+"""Prior and posterior predictive draws and expected counts of any story, by its sites alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEED = 20_240_501  # the noise of every evaluation: the same for all runs
 
 
 def withheld(batches: Iterable[Batch]) -> Iterator[dict[str, Tensor]]:
-    """The same minibatches without labels and targets: how a story is judged, and embeds."""
+    """The same minibatches without labels and targets, as used for evaluation and embedding."""
     for batch in batches:
         library = batch["library"]
         label = torch.full_like(library[:, 0], -1, dtype=torch.int64)
@@ -28,17 +28,17 @@ def withheld(batches: Iterable[Batch]) -> Iterator[dict[str, Tensor]]:
 
 @torch.no_grad()
 def draw_prior(model: nn.Module, batches: Iterable[Batch]) -> Tensor:
-    """Counts x ~ p(x | library, ...), latents from the prior, one cell for each given, (N, G)."""
+    """Counts x ~ p(x | library, ...), (N, G): a new cell per cell given, latents of the prior."""
     model.eval()
     return torch.cat([_drawn(model, batch) for batch in batches])
 
 
 def _drawn(model: nn.Module, batch: Batch) -> Tensor:
-    """What the batch tells of latents holds: a site `log_library`, and a kind `y` by its label."""
-    told = {"log_library": batch["library"].log()}
+    """Draw given the latents that the batch observes: site `log_library`, and `y` by its label."""
+    observed = {"log_library": batch["library"].log()}
     if "label" in batch and (batch["label"] >= 0).all():
-        told["y"] = batch["label"]
-    with poutine.condition(data=told):
+        observed["y"] = batch["label"]
+    with poutine.condition(data=observed):
         return call(model, _without_counts(batch))
 
 
@@ -51,13 +51,15 @@ def draw_posterior(model: nn.Module, guide: nn.Module, batches: Iterable[Batch])
 
 
 @torch.no_grad()
-def predict(model: nn.Module, guide: nn.Module, seen: Batch, asked: Batch) -> TorchDistribution:
-    """p(x | z, library of `asked`) at one draw z ~ q(z | what is seen), event shape (G,)."""
+def predict(
+    model: nn.Module, guide: nn.Module, observed: Batch, query: Batch
+) -> TorchDistribution:
+    """p(x | z, library of `query`) at one draw z ~ q(z | `observed`), event shape (G,)."""
     model.eval(), guide.eval()
-    latents = _latents(guide, seen)
-    _at_library(latents, asked)
-    with torch.random.fork_rng():  # counts drawn on the way cost the caller no noise
-        return _sites(model, latents, asked)["x"]["fn"]
+    latents = _latents(guide, observed)
+    _at_library(latents, query)
+    with torch.random.fork_rng():  # counts drawn here must not advance the caller's random state
+        return _sites(model, latents, query)["x"]["fn"]
 
 
 @torch.no_grad()
@@ -72,12 +74,12 @@ def normalized_expression(
 ) -> Tensor:
     """The posterior mean of expected counts at a common `library`, (N, G), over draws of z.
 
-    States are inferred from the batches as they are; `at` are entries that the model is then
-    called with instead, a row for each `index` of the batches: another condition, say.
+    States are inferred from the batches as they are. `at` replaces entries of the model's call,
+    such as the condition, with a row for each `index` of the batches.
     """
     model.eval(), guide.eval()
     with seeded(SEED):
-        parts = ((batch, _changed(batch, library, at or {})) for batch in batches)
+        parts = ((batch, _set_to(batch, library, at or {})) for batch in batches)
         return torch.cat([_expected(model, guide, *part, draws) for part in parts])
 
 
@@ -85,7 +87,7 @@ def normalized_expression(
 def draw_states(
     model: nn.Module, guide: nn.Module, batches: Iterable[Batch], draws: int
 ) -> Tensor:
-    """Draws of each cell's continuous latents side by side, (S, N, D), without `nuisance` ones."""
+    """Draws of each cell's continuous latents, joined, (S, N, D), without `nuisance` ones."""
     model.eval(), guide.eval()
     with seeded(SEED):
         drawn = [[_state(model, guide, batch) for _ in range(draws)] for batch in batches]
@@ -99,16 +101,16 @@ def _state(model: nn.Module, guide: nn.Module, batch: Batch) -> Tensor:
     return torch.cat([site["value"] for site in kept], -1)
 
 
-def _changed(batch: Batch, library: float, at: Batch) -> Batch:
-    there = {key: value[batch["index"]] for key, value in at.items() if key in batch}
-    return {**batch, **there, "library": torch.full_like(batch["library"], library)}
+def _set_to(batch: Batch, library: float, at: Batch) -> Batch:
+    entries = {key: value[batch["index"]] for key, value in at.items() if key in batch}
+    return {**batch, **entries, "library": torch.full_like(batch["library"], library)}
 
 
 def _expected(model: nn.Module, guide: nn.Module, batch: Batch, at: Batch, draws: int) -> Tensor:
     latents = [_latents(guide, batch) for _ in range(draws)]  # the same ones at every library
     for trace in latents:
         _at_library(trace, at)
-    with torch.random.fork_rng():  # counts drawn on the way must not move the next cells' latents
+    with torch.random.fork_rng():  # counts drawn here must not change the next cells' latents
         means = [_sites(model, trace, at)["x"]["fn"].mean for trace in latents]
     return torch.stack(means).mean(0)
 

@@ -1,21 +1,13 @@
 """Stories whose every answer is known in closed form, and small sets of counts."""
 
 import copy
-import os
 import warnings
 from types import SimpleNamespace
-
-# On small arrays the threads of BLAS and OpenMP wait for each other: tests of logistic regressions
-# cost fifteen times as much. This is for what is imported, or started, from here on.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-os.environ.setdefault("MKL_NUM_THREADS", "1")
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.distributions import MultivariateNormal
 
@@ -26,20 +18,6 @@ from pgm_expr.models import VAE
 from pgm_expr.simulate import Scales, simulate
 
 GENES, LATENT = 6, 3
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Tensors here are tiny: threads that wait for each other cost a hundredfold."""
-    torch.set_num_threads(1)
-    with threadpool_limits(1):  # of libraries that were imported before
-        yield
-
-
-@pytest.fixture(autouse=True)
-def empty_store():
-    """Pyro keeps parameters by name: those of the test before would be this one's."""
-    pyro.clear_param_store()
 
 
 @pytest.fixture

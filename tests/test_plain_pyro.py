@@ -280,7 +280,9 @@ def test_pyro_draws_a_story():
 
 
 JIT = {Trace_ELBO: JitTrace_ELBO, TraceEnum_ELBO: JitTraceEnum_ELBO}
-COMPILED = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+COMPILED = pytest.mark.filterwarnings(
+    "ignore:.*torch.jit:DeprecationWarning", "ignore:.*torch.jit:FutureWarning"
+)
 
 
 def compiled(name):

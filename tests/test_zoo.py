@@ -53,7 +53,11 @@ CELLS, GENES = 7, 12
 DIMS = {"genes": GENES, "batches": 2, "conditions": 4, "labels": 3, "perturbations": 5}
 SETS = torch.eye(6).repeat_interleave(2, 1)  # (S, G) which gene belongs to which set
 AVERAGE = torch.arange(1.0, GENES + 1) / sum(range(1, GENES + 1))
-KEPT = dict.fromkeys(["nb", "poisson", "nb-cell", "nb-mixture", "dirichlet-multinomial"], 1.0)
+KEPT = {  # the share of the library that draws keep: all, of likelihoods of counts but these
+    name: 1.0
+    for name, made in zoo.PARTS["likelihood"].items()
+    if made.measure.startswith("counts") and name not in ("nb-batch", "rounded-gaussian")
+}
 KEPT["zinb"] = 1 - 1 / (1 + math.exp(3))  # a gate starts at -3
 
 

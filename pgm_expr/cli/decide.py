@@ -1,4 +1,4 @@
-"""Commands that answer about given cells: embed, predict, express."""
+"""Commands about given cells: embed, predict, express."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def express(
     file: Data,
     out_file: H5adOut,
     condition: Conditions = None,
-    library: Annotated[float, typer.Option(help="Common total counts of all cells.")] = 1e4,
+    library: Annotated[float, typer.Option(help="Total counts of every cell.")] = 1e4,
     story: StoryFile = None,
     device: Device = "auto",
 ) -> None:
-    """Write expected counts as a layer, under the conditions set for all cells.
+    """Write expected counts as a layer, with the conditions set for all cells.
 
-    Cells are written in the genes of the run. Genes that DATA lack are zero in X, and expected in
-    the layer.
+    The output has the genes of the run. Genes missing from DATA are zero in X and have expected
+    counts in the layer.
     """
     api.check_out(out_file)
     run = api.load(run_folder, story, device=device)

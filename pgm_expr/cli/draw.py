@@ -65,7 +65,7 @@ def generate(
     story: StoryFile = None,
     device: Device = "auto",
 ) -> None:
-    """Draw new cells from a generator of the posteriors; it is trained on first use."""
+    """Draw new cells from a generator that is trained on the posteriors at first use."""
     api.check_out(out_file)
     levels = levels_of(condition)
     drawn = api.load(run_folder, story, device=device).generate(
@@ -82,7 +82,7 @@ def generate(
 def sleep(
     run_folder: RunPath,
     out_folder: RunOut,
-    steps: Annotated[int, typer.Option(min=1, help="Minibatches.")] = api.SLEEP_STEPS,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = api.SLEEP_STEPS,
     overwrite: Overwrite = False,
     story: StoryFile = None,
     device: Device = "auto",
@@ -106,8 +106,8 @@ def sleep(
 def learn_prior(
     run_folder: RunPath,
     out_folder: RunOut,
-    prior: Annotated[str, typer.Option(help="flow or mog.")] = "flow",
-    steps: Annotated[int, typer.Option(min=1, help="Minibatches.")] = api.PRIOR_STEPS,
+    prior: Annotated[str, typer.Option(help="flow, or mog (mixture of Gaussians).")] = "flow",
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = api.PRIOR_STEPS,
     overwrite: Overwrite = False,
     story: StoryFile = None,
     device: Device = "auto",

@@ -17,6 +17,7 @@ from .options import (
     Device,
     Epochs,
     Names,
+    Numbers,
     Options,
     Overwrite,
     Seed,
@@ -31,7 +32,7 @@ from .options import (
 
 app = typer.Typer()
 Story = Annotated[
-    str, typer.Option(help="See `pgm-expr zoo`, or the .py file of a user-defined story.")
+    str, typer.Option(help="A name from `pgm-expr zoo`, or the .py file of a user-defined story.")
 ]
 
 
@@ -45,7 +46,7 @@ def demo(
     seed: Seed = 0,
     split_seed: SplitSeed = 0,
 ) -> None:
-    """Train the vae story on 700 real cells and judge it on held-out ones."""
+    """Train the story vae on 700 real cells and evaluate it on held-out ones."""
     out.print("Data: pbmc68k_reduced, 10x UMI counts that ship inside scanpy.")
     run = api.fit(
         "pbmc68k_reduced",
@@ -84,7 +85,7 @@ def zoo(
 @app.command()
 def new(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .py file to write.")],
-    origin: Annotated[str, typer.Option("--from", help="See `pgm-expr zoo`.")] = "vae",
+    origin: Annotated[str, typer.Option("--from", help="The story to copy.")] = "vae",
 ) -> None:
     """Write a story as one file, model and guide, to edit and pass as --story FILE."""
     api.new_story(file, origin)
@@ -137,14 +138,14 @@ def compare(
     out_folder: Annotated[Path, typer.Option("--out", help="Folder of the comparison.")],
     stories: Names = "vae",
     objectives: Names = "",
-    betas: Names = "1",
+    betas: Numbers = "1",
     likelihoods: Names = "",
     priors: Names = "",
     posteriors: Names = "",
-    seeds: Annotated[int, typer.Option(min=1, help="Fits of each variant.")] = 3,
-    epochs: Annotated[int | None, typer.Option(min=1, help="At most this many.")] = None,
-    draws: Annotated[int, typer.Option(min=1, help="K of the held-out bound, and 4 K.")] = 500,
-    jobs: Annotated[int, typer.Option(min=1, help="Fits at a time.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds per variant.")] = 3,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Maximum number.")] = None,
+    draws: Annotated[int, typer.Option(min=1, help="Draws K of the bound, also at 4 K.")] = 500,
+    jobs: Annotated[int, typer.Option(min=1, help="Fits in parallel.")] = 1,
     columns: Columns = None,
     split_seed: SplitSeed = 0,
     device: Device = "auto",

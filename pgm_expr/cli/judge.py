@@ -14,8 +14,8 @@ from .options import Device, JsonOut, OtherData, RunPath, StoryFile, check_json,
 
 app = typer.Typer()
 
-Cells = Annotated[int, typer.Option(min=20, help="Judge at most this many held-out cells.")]
-Draws = Annotated[int, typer.Option(min=100, help="Importance draws of each cell.")]
+Cells = Annotated[int, typer.Option(min=20, help="Maximum number of held-out cells to use.")]
+Draws = Annotated[int, typer.Option(min=100, help="Importance draws per cell.")]
 
 
 @app.command()
@@ -29,7 +29,7 @@ def evaluate(
     story: StoryFile = None,
     device: Device = "auto",
 ) -> None:
-    """Judge a run on held-out cells, or on other data, beside baselines."""
+    """Evaluate a run on held-out cells, or on other data, with baselines for comparison."""
     check_json(json_file)
     run = api.load(run_folder, story, device=device)
     collapse = show_figures(run, file, refine)
@@ -49,7 +49,7 @@ def criticize(
     story: StoryFile = None,
     device: Device = "auto",
 ) -> None:
-    """Run every check of model and guide: what holds, what does not, what was not measured."""
+    """Run all checks of model and guide: which pass, which fail, which were not measured."""
     check_json(json_file)
     run = api.load(run_folder, story, device=device)
     _show_checks(run.criticize(file, cells=cells, draws=draws), json_file)
@@ -64,7 +64,7 @@ def ppc(
     story: StoryFile = None,
     device: Device = "auto",
 ) -> None:
-    """Check counts drawn from posteriors and prior against real ones (predictive checks)."""
+    """Compare counts drawn from posteriors and prior with real ones (predictive checks)."""
     check_json(json_file)
     run = api.load(run_folder, story, device=device)
     sections = ["ppc", "calibration", "two_sample"]
@@ -87,7 +87,9 @@ def sbc(
 
 @app.command("report")
 def write_report(
-    run_folders: Annotated[list[Path], typer.Argument(metavar="RUN [RUN ...]")],
+    run_folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN [RUN ...]", help="Folders that fit wrote.")
+    ],
     out_file: Annotated[Path, typer.Option("--out", help="An .html file to write.")] = Path(
         "report.html"
     ),
@@ -96,7 +98,7 @@ def write_report(
     story: StoryFile = None,
     device: Device = "auto",
 ) -> None:
-    """Write one HTML page about runs side by side, verdict first; it needs no network."""
+    """Write one self-contained HTML page that compares runs, verdict first."""
     api.check_out(out_file, ".html")
     loaded = (api.load(folder, story, device=device) for folder in run_folders)
     runs = [api.record(run, cells=cells, draws=draws) for run in loaded]

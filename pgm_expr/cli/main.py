@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Generative stories of gene-expression counts in Pyro: fit, judge, draw, decide.",
+    help="Generative models (stories) of gene expression in Pyro: fit, evaluate, draw, predict.",
 )
 for part in (fit, judge, decide, draw):
     app.add_typer(part.app)
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         sys.exit(app(arguments, standalone_mode=False) or 0)
     except (KeyboardInterrupt, typer.Abort):
-        _fail("stopped. The same command goes on where it was.", 130)
+        _fail("interrupted. Run the same command again; fit and compare resume.", 130)
     except api.PosteriorCollapse as collapse:
         _fail(str(collapse), 1)
     except Exception as error:

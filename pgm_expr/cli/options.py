@@ -15,8 +15,11 @@ from rich.console import Console
 from .. import api
 
 out = Console(highlight=False, soft_wrap=True)
-Data = Annotated[str, typer.Argument(metavar="DATA", help="A file, or a data set's name.")]
-OtherData = Annotated[str | None, typer.Argument(metavar="[DATA]", help="Other cells.")]
+Data = Annotated[str, typer.Argument(metavar="DATA", help="A file, or the name of a data set.")]
+OtherData = Annotated[
+    str | None,
+    typer.Argument(metavar="[DATA]", help="Data to use; by default, held-out cells of the fit."),
+]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The folder that fit wrote.")]
 RunOut = Annotated[Path, typer.Option("--out", help="Folder of the new run.")]
 H5adOut = Annotated[Path, typer.Option("--out", help="An .h5ad file to write.")]
@@ -25,22 +28,23 @@ StoryFile = Annotated[
     str | None, typer.Option("--story", help="The file of a user-defined story of the run.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
-Names = Annotated[str, typer.Option(metavar="A,B,...", help="See `pgm-expr zoo`.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of initial weights and noise.")]
-SplitSeed = Annotated[int, typer.Option(min=0, help="Of the split into train, validation, test.")]
+Names = Annotated[str, typer.Option(metavar="A,B,...", help="Names from `pgm-expr zoo`.")]
+Numbers = Annotated[str, typer.Option(metavar="A,B,...", help="Weights of the KL in training.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of initial weights, noise and draws.")]
+SplitSeed = Annotated[int, typer.Option(min=0, help="Seed of the train, validation, test split.")]
 Epochs = Annotated[
     int | None,
-    typer.Option(min=0, help="At most this many; 0 for the untrained prior."),
+    typer.Option(min=0, help="Maximum number; 0 leaves the story untrained."),
 ]
-Overwrite = Annotated[bool, typer.Option(help="Replace what is in the folder.")]
+Overwrite = Annotated[bool, typer.Option(help="Replace earlier results in the folder.")]
 Number = Annotated[int, typer.Option("--n", min=1, help="Number of cells.")]
 Conditions = Annotated[
     list[str] | None,
-    typer.Option("--condition", metavar="COLUMN=LEVEL", help="Set it for all cells; repeatable."),
+    typer.Option("--condition", metavar="COLUMN=LEVEL", help="Set for all cells. Repeatable."),
 ]
 Options = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Option of story or training; repeatable."),
+    typer.Option("--set", metavar="NAME=VALUE", help="Option of story or training. Repeatable."),
 ]
 Columns = dict[str, Any] | None  # of a command under `reads_data`: the arguments of its data
 
@@ -60,7 +64,7 @@ GENES: dict[str, tuple[Any, Any]] = {  # type and default of the arguments besid
         None,
     ),
     "min_cells": (
-        Annotated[int, typer.Option(min=0, help="Keep genes detected in this many cells.")],
+        Annotated[int, typer.Option(min=0, help="Drop genes detected in fewer cells than this.")],
         0,
     ),
     "n_top_genes": (
@@ -96,7 +100,7 @@ def _data_parameters() -> dict[str, inspect.Parameter]:
 
 
 def reads_data(command: Callable[..., None]) -> Callable[..., None]:
-    """Put the options about columns of obs and genes in the place of the parameter `columns`."""
+    """Replace the parameter `columns` by the options for columns of obs and genes."""
     options = _data_parameters()
     own = inspect.signature(command, eval_str=True).parameters
 

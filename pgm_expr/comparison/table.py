@@ -1,4 +1,4 @@
-"""The table of a comparison: one row per variant, differences to the best of its measure."""
+"""The table of a comparison: one row per variant, with differences to the best comparable one."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ class Comparison:
     Parameters
     ----------
     rows
-        One per variant, refused ones last.
+        One per variant, refused ones last. `evaluation.rank` defines the held-out bounds, `diff`,
+        `dse`, `diff_sd` and `tie`.
     zero_inflation
-        Whether zero inflation improves the bound, in two sentences; None where no pair of
-        variants differs in it alone.
+        Whether zero inflation improves the bound, in two sentences; None unless two variants
+        differ in it alone.
     draws
-        K of the importance-weighted bound.
+        Number of draws K of the importance-weighted bound.
     """
 
     rows: list[dict[str, Any]]
@@ -54,8 +55,8 @@ class Comparison:
     def save(self, folder: Path) -> None:
         """Write comparison.csv, comparison.json and comparison.png."""
         write_atomically(folder / CSV, as_csv(self.rows, COLUMNS))
-        whole = {"rows": self.rows, "zero_inflation": self.zero_inflation, "draws": self.draws}
-        write_atomically(folder / JSON, json.dumps(whole, indent=1).encode())
+        content = {"rows": self.rows, "zero_inflation": self.zero_inflation, "draws": self.draws}
+        write_atomically(folder / JSON, json.dumps(content, indent=1).encode())
         write_atomically(folder / PICTURE, report.comparison_picture(self.rows))
 
 
@@ -72,7 +73,7 @@ def tabulate(
     measures = {v: notes[0]["measure"] for v, notes in figures.items()}
     ranked = evaluation.rank(scores, measures)
     first = {m: i for i, m in reversed([*enumerate(measures.values())])}
-    order = sorted(ranked, key=lambda v: first[measures[v]])  # stable: best first within
+    order = sorted(ranked, key=lambda v: first[measures[v]])  # stable: still best first
     rows = [_row(v, ranked[v], figures[v]) for v in order]
     rows += [dict.fromkeys(COLUMNS) | dict(v.items()) | {"refused": refused[v]} for v in refused]
     return Comparison(rows, _zero_inflation(scores), draws)
@@ -93,7 +94,7 @@ def _row(variant: Variant, ranked: Mapping[str, Any], notes: Sequence[Mapping]) 
 
 
 def _zero_inflation(scores: Mapping[Variant, Any]) -> str | None:
-    """`evaluation.zero_inflation` of all pairs of fits that differ in NB or ZINB alone."""
+    """`evaluation.zero_inflation` of all pairs of fits that differ in nb or zinb only."""
     nb, zinb = [], []
     for variant, fits in scores.items():
         twin = replace(variant, likelihood="zinb")

@@ -147,5 +147,5 @@ SECTION = Section(
     judge=judge,
     page=page,
     html=html,
-    rank=1,
+    rank=10,
 )

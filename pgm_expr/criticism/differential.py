@@ -71,5 +71,5 @@ SECTION = Section(
     judge=judge,
     page=page,
     html=lambda found: markup(*page(found)),
-    rank=10,
+    rank=100,
 )

@@ -15,11 +15,11 @@ from .held_out import HeldOut, mean
 from .section import BAD, DOUBTFUL, GOOD, Section, Sentence
 
 REFINED = 100  # cells whose posteriors are refined one by one
-WORST, SCREEN = 10, 5  # cells that are named: in all, on the terminal
+WORST, SCREEN = 10, 5  # worst cells listed: in all, on the terminal
 
 
 def health(on: HeldOut) -> dict[str, Any]:
-    """Pareto k, effective draws and gap of each cell; active units and where the KL goes."""
+    """Pareto k, effective draws and gap of each cell; active units and the parts of the KL."""
     weights, use = on.weights, on.use(on.held_out)
     parts = surgery(*on.pair, on.held_out.batches())
     library = on.held_out.library
@@ -75,7 +75,7 @@ def judge(found: dict[str, Any]) -> Sentence:
         f"{found['dimensions']} dimensions in use, median Pareto k "
         f"{found['pareto_k']['q50']:.2f}.",
         "dimensions in use, and a gap below 2 nats per cell; in many dimensions a Pareto k above "
-        "0.7 is common and no alarm by itself",
+        "0.7 is common and not a problem by itself",
     )
 
 
@@ -145,7 +145,7 @@ SECTION = Section(
     judge=judge,
     page=page,
     html=html,
-    rank=3,
+    rank=30,
     by_cell=("pareto_k", "ess", "iwae", "gap"),
     summary=("pareto_k", "ess", "kl", "active_units", "mutual_information", "aggregate_gap"),
 )

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..evaluation.guide import health
+from ..evaluation.guide.sites import no_states
 from ..inference import LatentUse
 from ..predict import draw_posterior, draw_prior
 from ..runs.fitted import Fitted
@@ -65,7 +66,10 @@ class HeldOut:
     def use(self, side: Subset) -> LatentUse:
         """Posterior means and KL of some cells; ValueError for a story without latent states."""
         self.run.require_states("this section")
-        return self.run.use(side.batches())
+        found = self.run.use(side.batches())
+        if not found.locs:
+            raise no_states(self.run.model)
+        return found
 
     @cached_property
     def states(self) -> States:

@@ -60,5 +60,5 @@ SECTION = Section(
     judge=judge,
     page=page,
     html=lambda found: markup(*page(found)),
-    rank=7,
+    rank=70,
 )

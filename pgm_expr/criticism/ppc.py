@@ -104,5 +104,5 @@ SECTION = Section(
     judge=judge,
     page=page,
     html=html,
-    rank=2,
+    rank=20,
 )

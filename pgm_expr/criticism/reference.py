@@ -86,5 +86,5 @@ SECTION = Section(
     judge=judge,
     page=page,
     html=lambda found: markup(*page(found)),
-    rank=4,
+    rank=40,
 )

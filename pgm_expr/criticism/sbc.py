@@ -88,5 +88,5 @@ SECTION = Section(
     judge=judge,
     page=page,
     html=html,
-    rank=5,
+    rank=50,
 )

@@ -47,7 +47,7 @@ class Section:
     html
         Function of the finding that returns markup for the HTML report, see `report.render`.
     rank
-        Place in the verdict, the most important first.
+        Place in the verdict, the most important first; tens, so that a new one fits between.
     by_cell
         Entries of `found["by_cell"]`, one value per held-out cell each, that `criticize` writes
         to `obs`.
@@ -61,7 +61,7 @@ class Section:
     judge: Callable[[Any], Sentence | None] | str
     page: Callable[[Any], Sequence[RenderableType]]
     html: Callable[[Any], Markup]
-    rank: int = 100
+    rank: int = 1000
     by_cell: tuple[str, ...] = ()
     summary: tuple[str, ...] = ()
 

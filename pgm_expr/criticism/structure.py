@@ -108,5 +108,5 @@ SECTION = Section(
     judge=judge,
     page=page,
     html=lambda found: markup(*page(found)),
-    rank=8,
+    rank=80,
 )

@@ -45,5 +45,5 @@ SECTION = Section(
     judge=judge,
     page=page,
     html=lambda found: markup(*page(found)),
-    rank=6,
+    rank=60,
 )

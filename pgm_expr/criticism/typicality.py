@@ -64,6 +64,6 @@ SECTION = Section(
     judge=judge,
     page=page,
     html=lambda found: markup(*page(found)),
-    rank=9,
+    rank=90,
     by_cell=("typicality", "typicality_p"),
 )

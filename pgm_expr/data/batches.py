@@ -35,11 +35,10 @@ class Cells:
     columns
         Other minibatch entries, (N, ...) each: what `Encoding.encode` returns.
     genes, names
-        Names of genes and cells, numbers by default.
+        Names of genes and cells; their positions by default.
     budget
-        Bytes up to which the dense float32 matrix is kept, on the device of `to`, where a
-        minibatch is then an index_select. A larger one stays sparse on the CPU, and minibatches
-        are made dense one by one.
+        Bytes up to which the dense float32 matrix is kept, on the device given to `to`. A larger
+        matrix stays sparse on the CPU, and each minibatch is made dense.
 
     Raises
     ------
@@ -73,9 +72,12 @@ class Cells:
         self.names = np.arange(n).astype(str) if names is None else np.asarray(names, dtype=str)
         self._check()
         self._table = {"library": torch.from_numpy(_library(self.counts))}
-        self._table |= {key: torch.as_tensor(value) for key, value in self.columns.items()}
+        self._table |= {
+            key: torch.as_tensor(np.require(value, requirements="W"))
+            for key, value in self.columns.items()
+        }
         self._table["index"] = torch.arange(n)
-        self._withheld: dict[str, Tensor] = {}  # by entry, what stands there for every cell
+        self._withheld: dict[str, Tensor] = {}  # by entry, the missing value of a cell
         self.device = torch.device("cpu")  # where `rows` puts a minibatch by default
         if 4 * n * g <= budget:
             self._table["x"] = torch.from_numpy(self.counts.toarray())
@@ -85,7 +87,7 @@ class Cells:
         lengths = {key: len(value) for key, value in self.columns.items()}
         for key, length in {**lengths, "names": len(self.names)}.items():
             if length != n:
-                raise ValueError(f"{key} must have one row a cell: got {length} for {n} cells.")
+                raise ValueError(f"{key} must have one row per cell: got {length} for {n} cells.")
         if len(self.genes) != g:
             raise ValueError(f"genes must name each column: got {len(self.genes)} for {g} genes.")
         refuse_empty(self.counts, self.names, "the modelled genes", "Drop these cells.")
@@ -117,7 +119,7 @@ class Cells:
 
         Returns
         -------
-        A new table; this one is left as it is.
+        A new table; this one is unchanged.
         """
         moved = copy.copy(self)
         moved.device = torch.device(device)
@@ -127,20 +129,20 @@ class Cells:
         return moved
 
     def withheld(self, but: Collection[str] = ()) -> Cells:
-        """The same cells without what models predict: how a model is judged, and embeds.
+        """The same cells without labels and targets, as used for evaluation and embedding.
 
-        Minibatches hold an entry for each predicted kind of `FIELDS`, whether or not the data have
-        such a column: `label` is -1 (N,) int64, `target` NaN (N, 1) float32. The counts are
+        Minibatches hold an entry for each predicted field of `FIELDS`, whether or not the data
+        have such a column: `label` is -1 (N,) int64, `target` NaN (N, 1) float32. The counts are
         shared.
 
         Parameters
         ----------
         but
-            Entries that stay: `label` for a probe of states, which takes it from the minibatch.
+            Entries to keep, such as `label` for a probe that predicts it from latent states.
 
         Returns
         -------
-        A new table; this one is left as it is.
+        A new table; this one is unchanged.
         """
         predicted = (field for field in FIELDS if field.entry not in but)
         missing = {field.entry: field.missing for field in predicted if field.missing is not None}
@@ -199,7 +201,7 @@ def epoch(
     index
         Positions of the training cells.
     size
-        Cells a minibatch, at most all of `index`.
+        Cells per minibatch; at most all of `index`.
     order
         A generator, which is advanced, or a seed that fixes the order.
 
@@ -239,7 +241,7 @@ def sweep(cells: Cells, index: Index, size: int) -> Iterator[Minibatch]:
     index
         Positions of the cells.
     size
-        Cells a minibatch.
+        Cells per minibatch.
 
     Returns
     -------
@@ -262,7 +264,7 @@ def sweep(cells: Cells, index: Index, size: int) -> Iterator[Minibatch]:
 
 
 def _positions(cells: Cells, index: Index) -> Tensor:
-    """The index on the table's device; moved once an epoch, no batch waits for a transfer."""
+    """The index on the table's device, moved once per epoch so that no batch waits for it."""
     if getattr(index, "dtype", None) in (np.dtype(bool), torch.bool):
         raise ValueError("index must hold positions of cells: got a mask. Pass its nonzero().")
     return torch.as_tensor(index, dtype=torch.int64, device=cells.library.device)
@@ -273,7 +275,7 @@ def _some(cells: Cells, index: Index, size: int) -> Tensor:
     if not len(here) or size < 1:
         raise ValueError(
             f"minibatches need at least one cell and a size of at least 1: got {len(here)} cells "
-            f"and size {size}. Pass more of them."
+            f"and size {size}. Pass more cells or a larger size."
         )
     return here
 
@@ -286,7 +288,7 @@ def content_hash(
     Parameters
     ----------
     counts
-        Counts, (N, G). Types of numbers and indices, and stored zeros, do not matter.
+        Counts, (N, G). Their dtype, the dtype of indices and stored zeros do not matter.
     genes, names
         Names of genes and cells, in the order of the counts.
 

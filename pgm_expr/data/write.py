@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def check_out(path: Path, *suffixes: str) -> None:
-    """ValueError where `path` is no place for a file of such a suffix, .h5ad where none is
-    named; asked before any work is done."""
+    """ValueError where `path` cannot be written as a file with one of these suffixes, .h5ad by
+    default; checked before any work is done."""
     suffixes = suffixes or (".h5ad",)
     if path.suffix not in suffixes:
         wanted = " or ".join(suffixes)

@@ -1,12 +1,12 @@
 r"""Samplers, from noise to data: each is a function (denoise, noise, x, steps) -> x0.
 
 `denoise(x, t)` gives x0 = E[x_0 | x_t], `x` (N, D) is drawn by `noise.start`, and times decrease
-along `noise.times(steps)`. All return x0 at the least time, without noise added last, so that
+along `noise.times(steps)`. All return x0 at the smallest time; the last step adds no noise.
 `steps` is the number of evaluations of the network (Heun: 2 steps - 1).
 
     stochastic      dx = (f x - g^2 score) dt + g dW        backwards in time
     deterministic   dx = (f x - g^2 score / 2) dt           the probability flow
-    the same        d(x / alpha) / d(sigma / alpha) = eps   for every schedule
+    equivalently    d(x / alpha) / d(sigma / alpha) = eps   for every schedule
 
     order
     1   euler_maruyama, ddim
@@ -222,7 +222,7 @@ def probability_flow(
     denoise, noise, x
         See `euler_maruyama`.
     steps
-        Not used.
+        Not used: the steps are adaptive.
     tolerance
         Relative and absolute tolerance of a step.
 
@@ -264,9 +264,9 @@ def log_prob(
     exact: int = 32,
     probes: int = 8,
 ) -> Tensor:
-    """log p(x) at the least time, along the probability flow v.
+    """log p(x) at the smallest time, along the probability flow v.
 
-        log p(y_least) = log p(y_most) + int div v dl        from the least level to the most
+        log p(y_least) = log p(y_most) + int div v dl        from the smallest level to the largest
 
     Parameters
     ----------
@@ -279,7 +279,7 @@ def log_prob(
     exact
         Largest D for which the divergence is exact.
     probes
-        Above it, number of random signs of Hutchinson's estimate, the same along the way.
+        For larger D, number of sign vectors of Hutchinson's estimator, fixed along the path.
 
     Returns
     -------
@@ -301,10 +301,10 @@ def log_prob(
     -0.92
     """
     v, ends = _flow(denoise, noise), _log_levels(noise, x)
-    along = ways(x, exact=exact, probes=probes)
+    directions = ways(x, exact=exact, probes=probes)
 
     def both(level: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        return with_divergence(lambda y: v(level, y), state[0], along)
+        return with_divergence(lambda y: v(level, y), state[0], directions)
 
     alpha = noise.alpha(noise.ends()[0])
     start = x / alpha, x.new_zeros(len(x))
@@ -325,7 +325,7 @@ def _flow(denoise: Denoise, noise: Noise) -> Callable[[Tensor, Tensor], Tensor]:
 
 
 def _log_levels(noise: Noise, x: Tensor) -> Tensor:
-    """log(sigma / alpha), (2,), at the least time and the most."""
+    """log(sigma / alpha), (2,), at the smallest and the largest time."""
     return (-noise.log_snr(noise.ends()) / 2).to(x)
 
 

@@ -1,4 +1,4 @@
-r"""The negative binomial by log mean m and log dispersion theta: variance m + m^2 / theta."""
+r"""The negative binomial, by log mean and log dispersion: variance m + m^2 / theta."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.types import _size
 
 from . import sparse
 
-TABLE = 8  # positive counts up to here are looked up: nearly all of them in single cells
+TABLE = 8  # counts from 1 to here use a lookup table: most positive counts of single cells
 
 
 class NegativeBinomial(TorchDistribution):
@@ -24,7 +24,7 @@ class NegativeBinomial(TorchDistribution):
 
     It is the Gamma-Poisson mixture x ~ Poisson(l), l ~ Gamma(theta, theta / m), and becomes the
     Poisson distribution as theta grows. `log_prob` is computed in logs and accurate to float
-    rounding for means up to 1e8, however small, and theta from 1e-8 to 1e8.
+    rounding for any mean up to 1e8 and for theta from 1e-8 to 1e8.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class NegativeBinomial(TorchDistribution):
     Raises
     ------
     RuntimeError
-        By autograd, for second derivatives of `log_prob`.
+        If autograd takes second derivatives of `log_prob`.
 
     Examples
     --------
@@ -92,8 +92,8 @@ class NegativeBinomial(TorchDistribution):
 class _LogProb(torch.autograd.Function):
     """log p(x) and its gradient in (log_mean, log_dispersion); all arguments of one shape.
 
-    The formula at 0 is dense; small positive counts add a looked-up term to it, and large ones
-    are written over it.
+    log p(0) is computed for every entry. Small positive counts add a tabulated term to it; large
+    counts replace it.
     """
 
     @staticmethod
@@ -102,7 +102,7 @@ class _LogProb(torch.autograd.Function):
     ) -> Tensor:
         theta = sparse.distinct(log_dispersion).exp()
         small, large = _small_and_large(x, theta)
-        logits = (log_mean - log_dispersion).contiguous()  # below it is written by position
+        logits = (log_mean - log_dispersion).contiguous()  # indexed by flat position below
         log_gain = softplus(logits, threshold=40)  # log(1 + m / theta)
         added = (
             _at_small(small, x, log_mean, log_dispersion, log_gain) if small is not None else ()
@@ -161,7 +161,7 @@ def _at_small(
 def _at_large(
     where: Tensor, x: Tensor, log_mean: Tensor, log_dispersion: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """log p(x) and its gradient at any x > 0, in float64, accurate whatever theta and x.
+    """log p(x) and its gradient at x > 0, in float64, accurate for all theta and x.
 
     With t = log(m / x) and u = log((m + theta) / (x + theta)):
 
@@ -170,8 +170,8 @@ def _at_large(
     """
     x, log_mean = (tensor.reshape(-1)[where].double() for tensor in (x, log_mean))
     gene = sparse.owner(log_dispersion, where)
-    each = sparse.distinct(log_dispersion).double().exp().reshape(-1)
-    theta, mean, log_x = each[gene], log_mean.exp(), x.log()
+    thetas = sparse.distinct(log_dispersion).double().exp().reshape(-1)
+    theta, mean, log_x = thetas[gene], log_mean.exp(), x.log()
     total = x + theta
     shift = (mean - x) / total
     u = _log_ratio(shift, (mean + theta) / total)
@@ -182,11 +182,11 @@ def _at_large(
         - 0.5 * (log_x + (total / theta).log())
         - sparse.HALF_LOG_TWO_PI
         + sparse.stirling(total)
-        - sparse.stirling(each)[gene]
+        - sparse.stirling(thetas)[gene]
         - sparse.stirling(x)
     )
     by_mean = (x - mean) * theta / (mean + theta)
-    change = sparse.digamma_tail(total) - sparse.digamma_tail(each)[gene] - u
+    change = sparse.digamma_tail(total) - sparse.digamma_tail(thetas)[gene] - u
     return value, by_mean, theta * change - by_mean
 
 

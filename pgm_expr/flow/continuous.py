@@ -3,14 +3,13 @@ r"""A continuous normalising flow: a velocity from noise to states, fitted by ma
     dx/dt = v(x, t, c),  x_0 ~ Normal(0, I),  x_1 the state
     log p(x_1 | c) = log Normal(x_0; 0, I) - int_0^1 tr(dv/dx) dt
 
-v can be any network, since the solver inverts it; but where few steps do not resolve v, training
-would fit the solver's errors. So time enters directly, not by sines of high frequency, and the
-network is smooth.
+v can be any network, since the solver inverts it. If a few steps did not resolve v, training would
+fit the errors of the solver; so the network is smooth, and time enters it directly, not through
+sines of high frequency.
 
-A step of training solves back from x_1 by RK4 and takes the trace by Hutchinson's estimate from
-one draw of signs, so that its gradient is that of the likelihood on average; up to two dimensions
-the trace is exact there too. Densities after training are exact up to the adaptive solver's
-tolerance, in up to 32 dimensions.
+A training step integrates back from x_1 with RK4. In up to two dimensions the trace is exact; in
+more, Hutchinson's estimator with one sign vector gives an unbiased gradient. After training,
+densities in up to 32 dimensions are exact up to the tolerance of the adaptive solver.
 
 Chen et al., Neural ODEs, NeurIPS 2018, https://arxiv.org/abs/1806.07366
 Grathwohl et al., FFJORD, ICLR 2019, https://arxiv.org/abs/1810.01367
@@ -80,7 +79,7 @@ class ContinuousFlow(StateGenerator):
     def loss(self, x: Tensor, c: Tensor | None = None) -> Tensor:
         """-log p(x | c), (N,), of standardised states x (N, D), as training estimates it."""
         signs = ways(x, exact=2, probes=1)
-        return -ode.log_prob(self._under(c, len(x)), x, signs, ode.rk4, self.solver_steps)
+        return -ode.log_prob(self._velocity(c, len(x)), x, signs, ode.rk4, self.solver_steps)
 
     def sample(self, n: int, condition: Tensor | None = None) -> Tensor:
         """States (n, D), row i given row i of `condition` (n, C)."""
@@ -107,7 +106,7 @@ class ContinuousFlow(StateGenerator):
         exact, probes
             Above `exact` dimensions the divergence is estimated from `probes` random signs.
         """
-        x, v = (z - self.mean) / self.scale, self._under(condition, len(z))
+        x, v = (z - self.mean) / self.scale, self._velocity(condition, len(z))
         found = ode.log_prob(v, x, ways(x, exact=exact, probes=probes), solver)
         return found - self.scale.log().sum()
 
@@ -116,16 +115,16 @@ class ContinuousFlow(StateGenerator):
         self, z: Tensor, condition: Tensor | None = None, *, solver: ode.Solver = ode.dopri5
     ) -> Tensor:
         """The noise (N, D) of states z (N, D)."""
-        return ode.pull(self._under(condition, len(z)), (z - self.mean) / self.scale, solver)
+        return ode.pull(self._velocity(condition, len(z)), (z - self.mean) / self.scale, solver)
 
     @torch.no_grad()
     def decode(
         self, u: Tensor, condition: Tensor | None = None, *, solver: ode.Solver = ode.dopri5
     ) -> Tensor:
         """The states (N, D) of noise u (N, D)."""
-        return self.mean + self.scale * ode.push(self._under(condition, len(u)), u, solver)
+        return self.mean + self.scale * ode.push(self._velocity(condition, len(u)), u, solver)
 
-    def _under(self, c: Tensor | None, n: int) -> ode.Velocity:
+    def _velocity(self, c: Tensor | None, n: int) -> ode.Velocity:
         check_condition(c, n, self.conditions)
         return lambda t, x: self.network(x, t, c)
 
@@ -133,7 +132,7 @@ class ContinuousFlow(StateGenerator):
 class GatedNetwork(nn.Module):
     """(N, D) from x (N, D), t () and c (N, C): tanh layers, scaled and shifted by t and c.
 
-    Without layer norms, whose second derivatives are expensive. It starts at zero.
+    Without layer norms, whose second derivatives are expensive. The initial output is zero.
     """
 
     def __init__(self, size: int, conditions: int, hidden: int, layers: int) -> None:

@@ -1,4 +1,4 @@
-r"""Amortised guide of models/conditional_prior.py, conditioned on the same metadata.
+r"""Amortised guide of models/conditional_prior.py, conditioned on the same covariates.
 
     h_n = encode(log(1 + x_n) gated by c_n)
     z_n ~ Normal(loc(h_n), scale(h_n)^2)    state of cell n

@@ -1,14 +1,14 @@
-r"""Amortised guide of models/label.py: the kind of each cell, enumerated, and its state.
+r"""Amortised guide of models/label.py: the class of each cell, enumerated, and its state.
 
     h_n = encode(log(1 + x_n))
-    y_n ~ Categorical(softmax(head(loc(h_n))) * confusion(label_n | .))    kind of cell n
+    y_n ~ Categorical(softmax(head(loc(h_n))) * confusion(label_n | .))    class, enumerated
     z_n ~ Normal(loc(h_n), scale(h_n)^2)                                   state of cell n
 
     site  kind    plate  event
     y     latent  cells  ()
     z     latent  cells  (D,)
 
-The classifier is linear in the state and learns from observed labels only, by the auxiliary term
+The classifier is linear in the state and learns from recorded labels only, by the auxiliary term
 of the objective `enum`; in plain Pyro, add -log q(label | x) by `classify` to the loss. Its
 gradient does not reach the encoder, which would overfit the few labelled cells: labels reach the
 encoder through p(z | y).
@@ -50,16 +50,16 @@ class LabelGuide(PyroModule):
         self.confusion = Confusion(labels, noise)
 
     def classify(self, x: Tensor) -> Tensor:
-        """log q(label | x) as it would be recorded, (N, K)."""
-        return self.confusion.recorded(self._kinds(self.encode(torch.log1p(x))))
+        """log q(label | x) of the recorded label, (N, K): label noise is included."""
+        return self.confusion.recorded(self._classes(self.encode(torch.log1p(x))))
 
     def forward(self, library: Tensor, label: Tensor, x: Tensor) -> None:
         h = self.encode(torch.log1p(x))  # (N, H)
-        kinds = self._kinds(h).detach() + self.confusion.evidence(label)  # (N, K)
+        logits = self._classes(h).detach() + self.confusion.evidence(label)  # (N, K)
         with pyro.plate("cells", len(library)):
-            pyro.sample("y", dist.Categorical(logits=kinds), infer={"enumerate": "parallel"})
+            pyro.sample("y", dist.Categorical(logits=logits), infer={"enumerate": "parallel"})
             pyro.sample("z", self.posterior(h))  # (N, D)
 
-    def _kinds(self, h: Tensor) -> Tensor:
+    def _classes(self, h: Tensor) -> Tensor:
         loc = self.posterior.get_submodule("loc")
         return self.head(loc(h).detach()).logits

@@ -8,9 +8,9 @@ r"""Guide of models/shift.py: normal for the effects, amortised for cells given 
     effects  latent  -      (P, D)
     z        latent  cells  (D,)
 
-The encoder reads the mean shift of the state beside the counts, and learns to correct for it, in
-combinations that it has not seen too. Subtracting exactly the shift would make counts
-uninformative about effects: z + e would be the same for any e.
+The encoder is given the mean shift of the state and learns how much of it to subtract, in unseen
+combinations too. Subtracting exactly that shift would remove the information of the counts about
+the effects: z + e would not depend on e.
 
 Calibration before and after `Run.sleep`: docs/calibration.md.
 

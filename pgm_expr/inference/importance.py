@@ -20,7 +20,7 @@ import torch
 from pyro.distributions.util import detach
 from torch import Tensor, nn
 
-from .objective import Draw, Objective, whole
+from .objective import Draw, Objective, particle_count
 from .tracing import total
 
 
@@ -78,7 +78,7 @@ class Renyi(Objective):
     torch.Size([4, 8])
     """
 
-    numbers: ClassVar[Mapping[str, Callable]] = {"alpha": order, "particles": whole}
+    numbers: ClassVar[Mapping[str, Callable]] = {"alpha": order, "particles": particle_count}
     alpha: Tensor
 
     def __init__(
@@ -106,7 +106,7 @@ class Renyi(Objective):
     def forward(self, **batch: Tensor) -> Tensor:
         draw = self.draw(batch)
         weigh = self._doubly_reparameterised if self.doubly else self._log_weights
-        log_weights = weigh(draw, self.weighed(draw), self.beta)
+        log_weights = weigh(draw, self.weighted(draw), self.beta)
         return -(self._log_mean(log_weights).mean() + draw.shared)
 
     def per_cell(self, **batch: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ class IWAE(Renyi):
     True
     """
 
-    numbers: ClassVar[Mapping[str, Callable]] = {"particles": whole}
+    numbers: ClassVar[Mapping[str, Callable]] = {"particles": particle_count}
 
     def __init__(
         self,

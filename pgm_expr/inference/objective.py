@@ -11,8 +11,8 @@ A cell's log weight splits into the observed sites and the cost of each latent s
     log w_n = log p(x_n | z_n) - sum_sites (log q(z_n) - log p(z_n))
 
 Sites outside the plate `cells` are shared by all cells and particles: they are drawn once a step,
-and their log p - log q enters once, divided by the number of cells. (With one draw a particle the
-result would not be a bound.) For held-out cells this term is left out: set `cells` to infinity.
+and their log p - log q enters once, divided by the number of cells. (One draw per particle would
+not give a bound.) For held-out cells this term is left out: set `cells` to infinity.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class Draw(NamedTuple):
         return (weights.view(*weights.shape, *(dims - 2) * [1]) * value).sum(0)
 
 
-def whole(text: str) -> int:
+def particle_count(text: str) -> int:
     """Parse a number of particles in an objective's name."""
     if not text.isdigit() or int(text) < 1:
-        raise ValueError(f"a number of particles is whole and at least 1: got '{text}'.")
+        raise ValueError(f"the number of particles must be a whole number from 1: got '{text}'.")
     return int(text)
 
 
@@ -100,7 +100,7 @@ class Objective(nn.Module):
     (torch.Size([]), torch.Size([8]))
     """
 
-    numbers: ClassVar[Mapping[str, Callable[[str], float]]] = {"particles": whole}
+    numbers: ClassVar[Mapping[str, Callable[[str], float]]] = {"particles": particle_count}
     cells: Tensor
     beta: Tensor
     floor: Tensor
@@ -173,7 +173,7 @@ class Objective(nn.Module):
         draw = self.draw(batch)
         averages = (draw.expected(cost, 3).mean((0, 1)) for cost in self.costs(draw))
         costs = total(torch.maximum(average, self.floor).sum() for average in averages)
-        return self.beta * costs - draw.expected(self.weighed(draw)).mean() - draw.shared
+        return self.beta * costs - draw.expected(self.weighted(draw)).mean() - draw.shared
 
     def per_cell(self, **batch: Tensor) -> Tensor:
         """The bound of each cell of a minibatch, without modifiers.
@@ -192,7 +192,7 @@ class Objective(nn.Module):
         costs = total(draw.expected(cost, 3).sum(-1) for cost in self.costs(draw))
         return (draw.expected(total(draw.observed.values())) - costs).mean(0) + draw.shared
 
-    def weighed(self, draw: Draw) -> Tensor:
+    def weighted(self, draw: Draw) -> Tensor:
         """log p of all observed sites, each times its weight: (S, N) or (K, S, N)."""
         return total(getattr(self, f"weight_{site}", 1.0) * p for site, p in draw.observed.items())
 
@@ -226,8 +226,8 @@ class Objective(nn.Module):
                 observed[site["name"]] = self.rows(log_prob(site))
             else:
                 latents.append((guided[site["name"]], site))
-        listed = [site for site, _ in latents if site["infer"].get("_enumerate_dim")]
-        branches = log_prob(listed[0]) if listed else None
+        enumerated = [site for site, _ in latents if site["infer"].get("_enumerate_dim")]
+        branches = log_prob(enumerated[0]) if enumerated else None
         return Draw(observed, latents, shared / self.cells, branches)
 
     def traces(self, batch: Batch) -> tuple[PyroTrace, PyroTrace]:
@@ -290,7 +290,7 @@ class ELBO(Objective):
     >>> torch.allclose(loss, -bound.mean())
     True
     >>> with seeded(0):
-    ...     bool(objective.temper(0.5)(**batch) < loss)  # half of each KL is not paid
+    ...     bool(objective.temper(0.5)(**batch) < loss)  # the KL counts half
     True
     """
 
@@ -309,7 +309,7 @@ class ELBO(Objective):
 class MeanField(ELBO):
     """The evidence lower bound with every KL in closed form.
 
-    For guides whose sites are in the model's order.
+    The guide must sample its sites in the order of the model.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-r"""Conditional VAE with a learned prior: cells of unseen combinations can be drawn.
+r"""Conditional VAE with a learned prior p(z | c), from which cells of a condition are drawn.
 
     z_n  ~ sum_m weight_m(c_n) Normal(loc_m, scale_m^2)                   state of cell n
     m_n  = library_n * softmax(log average + decode(z_n gated by c_n))    mean counts
@@ -8,10 +8,10 @@ r"""Conditional VAE with a learned prior: cells of unseen combinations can be dr
     z     latent    cells  (D,)
     x     observed  cells  (G,)
 
-c_n are the batch and covariates of the cell. The modes m are states that any cell may be in; c_n
-determines how likely each of them is and, through the decoder, its expression. Effects on log
-weights add up, so that a combination without any cell is the sum of levels that some cells have.
-Cells without metadata have the prior learned for such cells (see `condition_dropout`).
+c_n are the batch and covariates of the cell. All cells share the modes m; c_n sets the weight of
+each mode, and the expression of each state through the decoder. Effects on log weights are
+additive, so that unseen combinations of seen levels have a prior. A cell without covariates has
+the prior learned for such cells (see `condition_dropout`).
 
 Sohn, Lee and Yan, NeurIPS 2015, https://papers.nips.cc/paper/5775
 """

@@ -13,10 +13,10 @@ r"""Hierarchical VAE: type, state and technique of a cell, each with its own pri
     z_technical  latent    cells  (D,)
     x            observed  cells  (G,)
 
-Metadata enter through the priors: a latent that encodes its own metadata costs nothing, one that
-encodes others costs nats. The batch gates the decoder: its effect may differ between types. Where
-a label is missing, and in training for a share `label_dropout` of the other cells, z_type has the
-mixture over labels as prior: the bound is one on log p(x | observed metadata).
+Label, condition and batch are in the priors, so that encoding them costs no nats in their own
+latent and some in the others. The batch gates the decoder: its effect may differ between types.
+Without a label, which in training is hidden from a share `label_dropout` of the others too, z_type
+comes from the mixture of all labels: the bound is on log p(x | observed label, condition, batch).
 
 Sonderby et al., NeurIPS 2016, https://arxiv.org/abs/1602.02282
 """

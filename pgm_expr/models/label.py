@@ -1,8 +1,8 @@
-r"""Cells of labelled kinds, which share modes of states: few labels are enough.
+r"""Semi-supervised VAE: each class is a mixture of shared modes; few labels may suffice.
 
-    y_n     ~ Categorical(share)                                       kind of cell n
+    y_n     ~ Categorical(share)                                       class of cell n
     z_n     ~ sum_m weight_ym Normal(loc_m, scale_m^2)                 state of cell n, y = y_n
-    label_n ~ Categorical(confusion_y)                                 observed for some cells
+    label_n ~ Categorical(confusion_y)                                 recorded label, if any
     m_n     = library_n * softmax(log average + decode(z_n))           mean counts
     x_ng    ~ NegativeBinomial(mean = m_ng, dispersion = theta_g)      counts
 
@@ -12,8 +12,8 @@ r"""Cells of labelled kinds, which share modes of states: few labels are enough.
     label  observed  cells  ()
     x      observed  cells  (G,)
 
-An observed label is wrong with probability `noise`, and then any other; -1 is missing. All kinds
-share the modes m, and labels determine which modes belong to which kind.
+A recorded label is wrong with probability `noise`, and then uniform over the other classes; -1
+marks an unlabelled cell. All classes share the modes m and differ in their weights.
 
 Kingma et al., NeurIPS 2014, https://arxiv.org/abs/1406.5298
 Xu et al., Molecular Systems Biology 2021, https://doi.org/10.15252/msb.20209620

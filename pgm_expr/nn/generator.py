@@ -16,7 +16,7 @@ class StateGenerator(nn.Module, ABC):
     """Base class of generators p(z | c) of states z (N, D), given conditions c (N, C) or none.
 
     A subclass defines `loss`, `sample` and `log_prob`. It works in standardised states,
-    (z - mean) / scale, whose units `fit` takes from the first draw.
+    (z - mean) / scale; `fit` sets mean and scale from the first draw.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class StateGenerator(nn.Module, ABC):
     Attributes
     ----------
     default_steps
-        Steps of training, where `fit` is called without.
+        Training steps of `fit` if it is called without `steps`.
     mean, scale
         Mean and standard deviation of states, (D,).
 
@@ -75,13 +75,13 @@ class StateGenerator(nn.Module, ABC):
         Parameters
         ----------
         posterior
-            A function that draws the states of all cells anew at each call, (N, D).
+            A function that returns new draws of the states of all cells at each call, (N, D).
         condition
             Conditions (N, C), row i for state i; None for a generator without conditions.
         steps
-            Steps of Adam; `default_steps` by default.
+            Optimiser steps; `default_steps` by default.
         seed
-            Seed of draws, order and noise. The caller's generator is left alone.
+            Seed of draws, order and noise. The caller's random state is not changed.
         **learning
             batch_size, learning_rate and decay of `learn`.
 

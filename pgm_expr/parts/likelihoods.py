@@ -1,4 +1,4 @@
-r"""Likelihoods p(x | eta, library): modules that map a decoder's output to a law of counts.
+r"""Likelihoods p(x | eta, library): from a decoder's output to a distribution of counts.
 
 Each owns its dispersion, gate or modes, and a link (see `links.py`) from eta, the log fold change
 of each gene against the average cell, to log means. By default the means are a composition of the
@@ -10,7 +10,7 @@ where `library` is the sum of the counts over those genes and `average` (G,) the
 the training cells, filled from the data (uniform where none is given: a plain softmax).
 
 Each is called with eta (..., N, G) and library (N, 1) and returns a distribution of event shape
-(G,). `measure` names what its log-probability is about: only equal measures can be compared.
+(G,). `measure` names what the log-probability refers to; only equal measures are comparable.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class NegativeBinomial(nn.Module):
 class NegativeBinomialByBatch(nn.Module):
     """x_g ~ NB(mean_g, theta_bg): one dispersion a gene and batch b.
 
-    It is called with a batch (N,) int64 as third argument.
+    Called with `batch` (N,) int64 as third argument.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class NegativeBinomialByBatch(nn.Module):
         self.log_dispersion = nn.Parameter(torch.zeros(batches, genes))  # (B, G)
 
     def forward(self, eta: Tensor, library: Tensor, batch: Tensor) -> TorchDistribution:
-        log_dispersion = self.log_dispersion.index_select(0, batch)  # its backward is fast
+        log_dispersion = self.log_dispersion.index_select(0, batch)  # its backward is faster
         log_mean = self.log_mean(eta, library)
         return distributions.NegativeBinomial(log_mean, log_dispersion).to_event(1)
 
@@ -145,11 +145,11 @@ class NegativeBinomialByCell(nn.Module):
 
 
 class NegativeBinomialMixture(nn.Module):
-    r"""x_g ~ sum_k pi_kg NB(mean_g exp(shift_kg), theta_kg): genes that are on in some cells.
+    r"""x_g ~ sum_k pi_kg NB(mean_g exp(shift_kg), theta_kg): genes expressed in some cells only.
 
     Each gene has K modes, with weights pi_g = softmax(logits_g). Shifts are normalised to
-    sum_k pi_kg exp(shift_kg) = 1, so that the mean of the mixture is the link's; they start
-    different, since equal modes have equal gradients.
+    sum_k pi_kg exp(shift_kg) = 1, so that the link gives the mean of the mixture. They are
+    initialised apart, since equal modes would have equal gradients.
 
     Parameters
     ----------
@@ -286,9 +286,9 @@ class Detection(nn.Module):
 class DirichletMultinomial(nn.Module):
     """x ~ DirichletMultinomial(library, c softmax(log average + eta)), c = exp(log_concentration).
 
-    The counts of a cell add up to its library. The multinomial is the limit of large c; at the
-    start, c = 1000, a gene of share p varies about as an NB with dispersion 1000 p.
-    With a `Rate` link c varies by cell, as the sum of the rates does.
+    The counts of a cell add up to its library. The multinomial is the limit of large c. At the
+    initial c = 1000 a gene of share p has about the variance of an NB with dispersion 1000 p.
+    With a `Rate` link c varies by cell, in proportion to the sum of the rates.
 
     Parameters
     ----------

@@ -32,10 +32,11 @@ def html_page(runs: Sequence[Mapping[str, Any]], sections: Iterable[Section]) ->
     Parameters
     ----------
     runs
-        Each with `name`, `notes` (story.json), `history`, `metrics`, `latent_png`, `headline`,
-        `sentences`, and `criticism`: findings by name, and reasons in its `not_measured`.
+        Each with `name`, `notes` (story.json), `history`, `metrics`, `latent_png`, the verdict as
+        `headline` and `sentences`, and `criticism`: findings by section, with the reasons of
+        missing ones in `not_measured`.
     sections
-        In the order of the page. Where a run has no finding, the reason stands in its place.
+        In the order of the page. Where a run has no finding, the page shows the reason.
     """
     shell = ENVIRONMENT.get_template("report.html.j2")
     return shell.render(

@@ -23,7 +23,7 @@ from .table import Table, prepare
 if TYPE_CHECKING:
     from anndata import AnnData
 
-STEPS, FEWEST, MOST = 6_000, 50, 1_000  # of a fit whose number of epochs is not given
+STEPS, FEWEST, MOST = 6_000, 50, 1_000  # default steps; fewest and most epochs they make
 
 
 def fit(
@@ -66,16 +66,16 @@ def fit(
         Where the counts are: None for X, "raw", or a layer's name.
     labels_key, unlabeled_category
         Column of obs with labels, and its level for cells without one; a missing value counts as
-        unlabelled too. Where fewer than half of the cells outside the test set are labelled, all
-        those labels train: labelled validation cells move there, unless donors stay whole.
-        Validation and test are judged without labels and targets.
+        unlabelled too. If fewer than half of the cells outside the test set are labelled, labelled
+        validation cells move to the training set, unless `donor_key` is given. Validation and
+        test cells are evaluated without labels and targets.
     batch_key, categorical_covariate_keys, continuous_covariate_keys
         Columns of obs that the story is conditioned on.
     perturbation_key, control
         Column of obs with the perturbations of each cell, combinations as `A+B`, and its level for
         cells without one.
     target_key
-        Column of obs with a number to predict, missing for some cells or none.
+        Column of obs with a number to predict; it may be missing for some cells.
     donor_key
         Column of obs with the donor or sample of each cell, the unit of replication: donors stay
         whole in the split. `split_key` is its alias.
@@ -86,15 +86,16 @@ def fit(
         Keep genes detected in that many cells, then that many highly variable ones (seurat_v3);
         both are chosen on the raw counts of cells outside the test set.
     objective
-        `elbo`, `trace`, `mean-field`, `iwae-10`, `renyi-0.5-10`, `iwae-10-dreg`; the story's own
-        by default.
+        `elbo`, `trace`, `mean-field`, `iwae-10`, `renyi-0.5-10`, `iwae-10-dreg`; that of
+        the story by default.
     split_seed
-        Of the split into training (72%), validation (8%) and test cells (20%).
+        Seed of the split into training (72%), validation (8%) and test cells (20%).
     device
         `auto` (CUDA where present), `cpu`, `cuda`, ...
-    out
-        Folder of the run. An unfinished run of the same settings there is resumed, exactly; a
-        finished one is refused unless `overwrite`. Progress is saved every `checkpoint_seconds`.
+    out, overwrite, checkpoint_seconds
+        Folder of the run. An unfinished run with the same settings there is resumed exactly; a
+        finished one raises an error unless `overwrite`. A checkpoint is written every
+        `checkpoint_seconds`.
     progress
         Show a bar on stderr.
     options
@@ -104,7 +105,7 @@ def fit(
 
     Returns
     -------
-    The run: `model`, `guide`, `history`, `notes`, and the verbs of `Run`.
+    The run: `model`, `guide`, `history`, `notes`, and the methods of `Run`.
 
     Raises
     ------
@@ -121,12 +122,12 @@ def fit(
     """
     given = locals()
     _, spec = zoo.find_story(story)
-    _, own = _separate(options, spec)
+    _, story_options = _separate(options, spec)
     table = prepare(
         data,
         {name: given[name] for name in ARGUMENTS},
         layer=layer,
-        takes=zoo.takes(spec, own),
+        takes=zoo.takes(spec, story_options),
         split_seed=split_seed,
         min_cells=min_cells,
         n_top_genes=n_top_genes,
@@ -163,7 +164,7 @@ def fit_table(
     plan = make_plan(settings, len(table.split.train))
     why = zoo.refusal(spec, objective, options, plan.free_bits)
     if why:
-        raise ValueError(f"{why}. Choose another objective, or leave out the other.")
+        raise ValueError(f"{why}. Choose another objective, or change that option or story.")
     zoo.check_entries(spec, table.cells.columns, Encoding.requires())
     notes = {
         "format": FORMAT,
@@ -196,7 +197,7 @@ def train(
 ) -> Iterator[dict]:
     """Train an assembled run in place, to yield the rows of its history.
 
-    What cannot be is refused by this call itself, before the first row is asked for.
+    Invalid settings raise ValueError in this call, before the first row is requested.
     """
     cells, split = run.training_cells(), run.training_table().split
     objective = run.objective(cells=len(split.train))
@@ -223,14 +224,14 @@ def _in_few_threads(rows: Iterator[dict], entries: int) -> Iterator[dict]:
 
 
 def make_plan(settings: Mapping[str, Any], cells: int) -> Plan:
-    """The plan of a fit: as many epochs as make about `STEPS` steps, unless they are given."""
+    """The plan of a fit: epochs for about `STEPS` steps in all, unless they are given."""
     plan = Plan(**{name: value for name, value in settings.items() if value is not None})
     epochs = min(max(STEPS * min(plan.batch_size, cells) // cells, FEWEST), MOST)
     return plan if settings.get("epochs") is not None else replace(plan, epochs=epochs)
 
 
 def _separate(options: Mapping[str, Any], story: Story) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fields of `Plan` and options of the story; parts go by their names."""
+    """Fields of `Plan`, and options of the story, with the names of parts given as classes."""
     training = {field.name for field in fields(Plan)}
     settings = {name: value for name, value in options.items() if name in training}
     own = {name: value for name, value in options.items() if name not in training}

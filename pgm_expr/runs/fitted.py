@@ -41,7 +41,7 @@ class Fitted:
 
     `notes` is what `story.json` records (story, options, dimensions, encoding, genes, split,
     versions), `history` one row per epoch, `metrics` the figures of `evaluate`, `folder` where
-    the run is stored. It has no user verb: those are the functions of `tasks` and `criticism`.
+    the run is stored. What a user calls are the functions of `tasks` and `criticism`.
     """
 
     story: Story
@@ -56,13 +56,13 @@ class Fitted:
     folder: RunFolder | None = None
 
     def save(self, path: str | Path) -> None:
-        """Write the run to a folder; each file is whole or absent at any moment.
+        """Write the run to a folder; each file is written atomically.
 
         Parameters
         ----------
         path
-            The folder, made if needed. From now on the run is stored there: verbs that keep
-            something (`evaluate`, `criticize`, `generate`) write it into this folder.
+            The folder, created if needed. Later results (`evaluate`, `criticize`, `generate`) are
+            written there too.
         """
         self.folder = RunFolder(path)
         self.folder.path.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ class Fitted:
         self._keep(name, lambda folder: folder.write(name, value))
 
     def keep_generator(self, name: str) -> None:
-        """Write a trained generator beside the run, likewise."""
+        """Write a trained generator beside the run where it is stored."""
         file = generator_file(name)
         self._keep(file, lambda folder: self.generators[name].save(folder.path / file))
 
@@ -108,11 +108,11 @@ class Fitted:
 
     @property
     def prefix(self) -> str:
-        """What names of columns and layers that the run writes begin with."""
+        """Prefix of the columns and layers that the run writes."""
         return f"pgm_{self.notes['story']}"
 
     def require_states(self, task: str) -> None:
-        """ValueError where the story has no latent state of cells, which a task is about."""
+        """ValueError where the story has no latent state of cells, which the task requires."""
         if self.story.unit != "cells":
             raise ValueError(
                 f"{task} requires a latent state of cells: the unit of the story "
@@ -136,7 +136,7 @@ class Fitted:
         return made(self.model, self.guide, cells=cells).to(self.device)
 
     def bound(self) -> Objective:
-        """The bound that judges the run, whatever trained it: the story's usual objective."""
+        """The bound for evaluation: the story's default objective, whatever trained the run."""
         return self.story.objective(self.model, self.guide, cells=math.inf).to(self.device)
 
     def training_table(self, data: AnnData | str | Path | None = None) -> Table:
@@ -155,24 +155,24 @@ class Fitted:
         return self.training_table().cells.to(self.device)
 
     def query(self, data: AnnData | str | Path) -> Cells:
-        """Cells of any data in the genes and levels of the fit."""
+        """Cells of any data, encoded with the genes and levels of the fit."""
         layer = self.notes["source"]["layer"]
         cells = query(data, self.notes["genes"], self.encoding, layer, self.takes)
         return cells.to(self.device)
 
     def held_out(self, data: AnnData | str | Path | None) -> tuple[Cells, np.ndarray]:
-        """The cells to judge the run on, and the positions of those that it has not seen."""
+        """Cells for evaluation, and the positions of those outside training and validation."""
         table = self.training_table(data)
         known, split = table.cells.to(self.device), table.split
         cells = known if data is None else self.query(data)
-        whole = content_hash(cells.counts, cells.genes, cells.names)
-        if whole == self.notes["source"]["hash"]:
+        digest = content_hash(cells.counts, cells.genes, cells.names)
+        if digest == self.notes["source"]["hash"]:
             return known, split.test
         seen = int(np.isin(cells.names, known.names[split.development]).sum())
         if seen:
             warnings.warn(
-                f"{seen} of these {len(cells)} cells have names of cells in the fit: the figures "
-                "are held-out ones only if they are others. Drop them, or rename them.",
+                f"{seen} of these {len(cells)} cells have names of cells in the fit: if they are "
+                "the same cells, the figures are not held-out. Drop them, or rename them.",
                 stacklevel=3,
             )
         return cells, np.arange(len(cells))
@@ -191,7 +191,7 @@ class Fitted:
     def draw(
         self, library: np.ndarray, covariates: Mapping[str, np.ndarray], seed: int
     ) -> np.ndarray:
-        """New counts (n, G) of cells of these libraries (n,) and encoded covariates."""
+        """New counts (n, G) of cells with these libraries (n,) and encoded covariates."""
         target = np.full((len(library), 1), np.nan, np.float32)
         rows = {"library": library, "target": target, **covariates}
         cells = {k: torch.as_tensor(v, device=self.device) for k, v in rows.items()}
@@ -222,7 +222,7 @@ class Fitted:
         return found.cpu().numpy()
 
     def warn_of_collapse(self) -> None:
-        """Warn (`PosteriorCollapse`) where the validation cells' latent space is not in use."""
+        """Warn (`PosteriorCollapse`) if the posterior of the validation cells has collapsed."""
         split = self.training_table().split
         verdict = self.use(self.unlabelled(self.training_cells(), split.validation)).verdict()
         if verdict:

@@ -41,13 +41,14 @@ class RunFolder:
             return
         if self._has(MODEL):
             raise ValueError(
-                f"'{self.path}' holds a finished run. Pass --overwrite or a new folder."
+                f"'{self.path}' holds a finished run. Pass overwrite (--overwrite), or a new "
+                "folder."
             )
         changed = _differences(self.read(STORY), notes)
         if changed:
             raise ValueError(
-                f"'{self.path}' holds an unfinished run of other settings ({changed}). Repeat "
-                "them to resume it, or pass --overwrite."
+                f"'{self.path}' holds an unfinished run of other settings ({changed}). Use its "
+                "settings to resume it, or pass overwrite (--overwrite)."
             )
 
     def begin(self, notes: Mapping[str, Any], overwrite: bool) -> None:

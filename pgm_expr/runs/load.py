@@ -58,7 +58,7 @@ def _restore(half: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None
         half.load_state_dict(weights)
     except RuntimeError:
         raise ValueError(
-            f"'{path}' holds other weights than its story.json says. Fit again with --overwrite."
+            f"the weights in '{path}' do not match its story.json. Fit again with --overwrite."
         ) from None
     half.eval()
 
@@ -85,8 +85,8 @@ def story_of(
 def _refuse_own(path: str | Path, notes: Mapping[str, Any], own: Mapping[str, str] | None) -> None:
     if own:
         raise ValueError(
-            f"'{path}' is a run of the user-defined story {own['file']}, which is not read from "
-            f"there. Pass it again: --story {own['file']}, or load(path, story='{own['file']}')."
+            f"'{path}' is a run of the user-defined story {own['file']}, which is not loaded from "
+            f"the run. Pass it again: --story {own['file']}, or load(path, story='{own['file']}')."
         )
     if notes["story"] == "own":
         raise ValueError(
@@ -100,7 +100,7 @@ def _refuse_other(path: str | Path, notes: Mapping[str, Any], given: str | Path)
     if own or notes["story"] != "own":
         raise ValueError(
             f"'{path}' is a run of the story {own['file'] if own else notes['story']}: got "
-            f"{given}. Pass that one, or none for a story of the zoo."
+            f"{given}. Pass that story, or none if it is in the zoo."
         )
 
 

@@ -42,7 +42,7 @@ class States:
             if site["fn"].support.is_discrete:
                 raise ValueError(
                     f"{type(model).__name__} has a discrete latent, '{name}', and generators "
-                    "learn continuous states. Draw from the story's own prior."
+                    "learn continuous states. Draw from the prior of the story."
                 )
         widths = {
             n: s["value"].reshape(len(batch["library"]), -1).shape[1] for n, s in own.items()
@@ -78,11 +78,11 @@ class States:
         return torch.cat(columns, -1)
 
     @torch.no_grad()
-    def decode(self, model: nn.Module, states: Tensor, told: Batch) -> Tensor:
-        """Counts of cells in these states (N, D), their metadata told: (N, G)."""
+    def decode(self, model: nn.Module, states: Tensor, covariates: Batch) -> Tensor:
+        """Counts (N, G) of cells with these states (N, D) and encoded covariates."""
         model.eval()
         parts = self._parts(states)
-        batch = {**told, "library": parts[LIBRARY].exp()}
+        batch = {**covariates, "library": parts[LIBRARY].exp()}
         values = {**self.shared, **self._constrained(model, batch, parts)}
         with poutine.condition(data=values):
             return call(model, batch)

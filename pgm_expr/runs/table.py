@@ -1,4 +1,4 @@
-"""The data of a run: AnnData in, encoded cells and their split out, with what to record of it."""
+"""The data of a run: AnnData in, encoded cells and their split out."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 TAKE = {"counts": take_counts, "values": take_log_values}
 FLAVOR = {"counts": "seurat_v3", "values": "seurat"}  # scanpy's rankings of variable genes
-EXAMPLES = 1000  # training cells that parts start from, evenly spaced in the table
-FEW_LABELS = 0.5  # of the cells outside the test set: below, no label is spared for validation
+EXAMPLES = 1000  # training cells that initialise parts, evenly spaced in the table
+FEW_LABELS = 0.5  # share of labelled cells outside the test set, below which all of them train
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Table:
         return {"genes": len(self.cells.genes)} | self.encoding.dims()
 
     def notes(self) -> dict[str, Any]:
-        """What a run records of its data."""
+        """What `story.json` records of the data."""
         sizes = {name: len(getattr(self.split, name)) for name in ("train", "validation", "test")}
         return {
             "source": self.source,
@@ -67,7 +67,7 @@ class Table:
         }
 
     def from_data(self) -> dict[str, Tensor]:
-        """What training cells fill of constructors beyond sizes, see `zoo.FROM_DATA`."""
+        """Constructor arguments computed from the training cells, see `zoo.FROM_DATA`."""
         counts = self.cells.counts[self.split.train]
         some = np.linspace(0, counts.shape[0] - 1, EXAMPLES).astype(int)
         sums = counts.sum(0) + 0.5  # positive for unseen genes too
@@ -98,7 +98,7 @@ def prepare(
     n_top_genes: int | None = None,
     gene_sets: Mapping[str, Sequence[str]] | str | Path | None = None,
 ) -> Table:
-    """Read, check, split, choose genes and encode; raises ValueError for what cannot be used.
+    """Read, check, split, choose genes and encode; raises ValueError for unusable data.
 
     `arguments` name columns of obs (`data.ARGUMENTS`); donors stay whole in the split. `takes` is
     what the story models: raw "counts", or "values" on a log scale.
@@ -161,7 +161,7 @@ def query(
     layer: str | None,
     takes: str = "counts",
 ) -> Cells:
-    """Cells of any data in the genes and levels of a fit."""
+    """Cells of any data, encoded with the genes and levels of a fit."""
     adata, _ = _resolve(data)
     counts = align(adata, genes, layer, TAKE[takes])
     return Cells(counts, encoding.encode(adata.obs), genes, adata.obs_names)
@@ -179,7 +179,7 @@ def _split(adata: AnnData, groups: np.ndarray | None, seed: int) -> Split:
 
 
 def _groups(adata: AnnData, encoding: Encoding, source: Mapping[str, Any]) -> np.ndarray | None:
-    """What stayed whole in the split of an earlier fit; format 0 has it in `source`."""
+    """The groups of the split of an earlier fit; format 0 has their column in `source`."""
     donor, key = encoding.get(Donor), source.get("split_key")
     if donor is None:
         return None if key is None else adata.obs[key].to_numpy()
@@ -193,14 +193,14 @@ def _label(arguments: Mapping[str, Any]) -> Label | None:
 
 
 def _few_labels(adata: AnnData, label: Label, split: Split) -> bool:
-    """Whether labels are so few that training should have all of them."""
+    """Whether labels are so few that all of them should train."""
     known = label.labelled(adata.obs)
     few = known[split.development].mean() < FEW_LABELS
     return bool(few and not known[split.validation].all())
 
 
 def _labels_to_training(adata: AnnData, label: Label, split: Split) -> Split:
-    """The labelled validation cells go to training: validation looks at no label."""
+    """Move labelled validation cells to the training set: validation uses no labels."""
     known = label.labelled(adata.obs)[split.validation]
     train = np.concatenate([split.train, split.validation[known]])
     return replace(split, train=train, validation=split.validation[~known])

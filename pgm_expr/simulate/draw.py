@@ -1,4 +1,4 @@
-"""Random truths: sizes, effects and confounding of simulated cells."""
+"""Simulate cells with known states, effects and confounding."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def simulate(
     perturbations
         Number of perturbations P, which cells receive alone or not at all.
     combinations
-        Pairs of perturbations that some cells receive, too.
+        Pairs of perturbations that some cells receive together.
     held_out
         Pairs that no cell receives, but whose joint effect is part of the truth.
     time
@@ -102,8 +102,8 @@ def simulate(
     gate
         Mean over genes of the probability of an additional zero.
     null
-        Share of genes without effect of conditions, perturbations, interactions and time, drawn
-        for each anew; with 1 there are no such effects.
+        Share of genes without effect, drawn for each condition, perturbation, interaction and
+        the time course separately; 1 removes these effects.
     scales
         Standard deviations of each kind of effect; `Scales()` by default.
     chunk
@@ -117,7 +117,7 @@ def simulate(
     Raises
     ------
     ValueError
-        If a number is out of range, or a pair is not one of two different perturbations.
+        If a number is out of range, or a pair does not name two different perturbations.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def simulate(
     _check_rates(confounding, null, gate, median_library, library_sd, dispersion)
     if confounding and types < conditions:
         raise ValueError(
-            "with confounding each condition has a type: got "
+            "confounding requires a type for each condition: got "
             f"{conditions} conditions and {types} types. Pass more types."
         )
     seen, unseen = list(combinations), list(held_out)
@@ -188,7 +188,7 @@ def _effects(
     if reference:
         changed[0] = False
     # The means of a cell add up to its library. Without this shift, changed genes that increase
-    # as a group would lower the null genes, whose "no effect" would then be one.
+    # as a group would lower the counts of the null genes, which would then have an effect.
     log_gain = [
         logsumexp((base + row)[to]) - logsumexp(base[to]) if to.any() else 0.0
         for row, to in zip(effect, changed, strict=True)
@@ -212,7 +212,7 @@ def _check_rates(
 ) -> None:
     for name, share in {"confounding": confounding, "null": null, "gate": gate}.items():
         if not 0 <= share <= 1 or (name == "gate" and share == 1):
-            raise ValueError(f"{name} is a share: got {share}. Give 0 to 1 (gate: below 1).")
+            raise ValueError(f"{name} must be from 0 to 1 (gate: below 1): got {share}.")
     spreads = {"the library": (median_library, library_sd), "dispersion": dispersion}
     for name, (median, sd) in spreads.items():
         if not (0 < median < np.inf and 0 <= sd < np.inf):
@@ -230,5 +230,5 @@ def _check_pairs(pairs: list[tuple[int, int]], perturbations: int) -> np.ndarray
                 "Name two different ones, counted from 0."
             )
     if len({frozenset(pair) for pair in pairs}) < len(pairs):
-        raise ValueError(f"a pair is observed or held out, once: got {pairs}. Drop the repeated.")
+        raise ValueError(f"each pair must be given once: got {pairs}. Drop the repeated.")
     return np.array(pairs, dtype=int).reshape(-1, 2)  # (I, 2)

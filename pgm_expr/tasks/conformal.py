@@ -1,4 +1,4 @@
-r"""Prediction intervals with the coverage asked, in each condition by itself (Mondrian).
+r"""Prediction intervals with the requested coverage within each condition (Mondrian).
 
     q_k   the ceil((n_k + 1) level)-th smallest |r| / u of the n_k calibration cells of condition k
     interval of a new cell of condition k: prediction +- q_k u

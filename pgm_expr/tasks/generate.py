@@ -1,4 +1,4 @@
-"""New cells from generators trained on a run's posteriors: whole distributions of counts."""
+"""New cells from generators trained on the posteriors of a run."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ def generate(
     n
         Number of cells.
     by
-        `prior` (the story's own, as `sample`), `diffusion`, `flow`, `cnf` or `matching`.
+        `prior` (that of the story, as `sample`), `diffusion`, `flow`, `cnf` or `matching`.
     condition
-        Columns of obs, labels too, each set to one level; others vary as among training cells.
+        Level by column of obs, labels included. Other columns are drawn from the training cells.
     library
         Expected total counts of each cell, (n,); drawn with the states by default.
     seed
-        Of the draws.
+        Seed of the draws.
     progress
-        Show on stderr how far training is.
+        Show training progress on stderr.
     options
-        Of the generator's `sample`: `steps=20`, `guidance=1.5` of diffusion.
+        Options of the generator's `sample`, such as `steps=20` or `guidance=1.5` (diffusion).
 
     Returns
     -------
@@ -97,18 +97,18 @@ def generate(
 def learn(
     run: Run, by: str, *, steps: int | None = None, seed: int = 0, progress: bool = True
 ) -> Run:
-    """Train a generator now, or anew; `generate` does it on first use.
+    """Train or retrain a generator; `generate` does it on first use.
 
     Parameters
     ----------
     by
         `diffusion`, `flow`, `cnf` or `matching`.
     steps
-        Minibatches; the generator's default where None.
+        Training steps; None for the generator's default.
     seed
-        Of initial weights and noise.
+        Seed of initial weights and noise.
     progress
-        Show on stderr how far training is.
+        Show training progress on stderr.
 
     Returns
     -------
@@ -139,7 +139,7 @@ def train_generator(
     among: np.ndarray | None = None,
     progress: bool = False,
 ) -> Learnt:
-    """A generator of the posteriors of a run's cells: outside the test set, or `among`."""
+    """Train a generator on the posteriors of cells `among`, by default all but the test set."""
     make = zoo.pick("generator", name, GENERATORS)
     run.require_states(name)
     table, cells = run.training_table(), run.training_cells()
@@ -176,7 +176,7 @@ def train_generator(
 
 
 def _check_options(name: str, options: Mapping[str, object]) -> None:
-    """ValueError for an option that the generator's draws do not have."""
+    """ValueError for an option that the generator's `sample` does not have."""
     known = inspect.signature(zoo.pick("generator", name, GENERATORS).sample).parameters
     for option in options:
         if option not in known:

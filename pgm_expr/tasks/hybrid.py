@@ -1,4 +1,4 @@
-r"""A mean predictor and what it leaves unexplained: E[x | c] by any regressor, the rest generated.
+r"""A mean predictor with generated residuals: E[x | c] by any regressor, the rest by a generator.
 
 Log values, `fit_values`:
 
@@ -6,23 +6,23 @@ Log values, `fit_values`:
     r   = W s + e                s (D,) the leading principal scores, e_g ~ Normal(0, v_g)
     s   ~ a generator of this package, given c
 
-A draw is f with its own error (epistemic) plus a drawn r, shrunk by gene so that its variance is
-the aleatoric one: out-of-fold residuals hold the error of f too. Scores are drawn with the mean
-and variance that those of the cells of the fit have. Without a generator r_g is normal and
-independent, the baseline "predictor + Gaussian".
+A draw is f with its epistemic error plus a drawn r. Out-of-fold residuals contain the error of f
+too, so r is shrunk by gene to the aleatoric variance. Drawn scores are rescaled to the mean and
+variance of the scores of the fit. Without a generator the r_g are normal and independent, the
+baseline "predictor + Gaussian".
 
 Counts, `fit_counts`:
 
-    share(c)  the regressor's E[x / library | c], kept above a tenth of the pooled share
-    x         the story of `offset` about log share(c), given the library
-    z         a generator of the states that the guide finds, given c; else Normal(0, I)
+    share(c)  the regressor's E[x / library | c], at least a tenth of the pooled share
+    x         the story `offset` with offset log share(c), given the library
+    z         a generator of posterior states, given c; else Normal(0, I)
 
-The states that a guide finds are no draws of the prior where cells are few: a generator of them
-predicts better (benchmarks/hybrid.py).
+With few cells, posterior states are not distributed as the prior, and a generator of them predicts
+better (benchmarks/hybrid.py).
 
-Log values can be drawn negative or between counts; counts are counts. The error of f is in both
-through out-of-fold residuals and offsets. What is unexplained given c is not noise: biology that c
-does not tell is in it.
+Drawn log values can be negative, or lie between those of two counts; drawn counts are integers.
+Both include the error of f, through out-of-fold residuals and offsets. The variation that c does
+not explain is not only noise: it includes biology that c does not describe.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ from .predictors import CrossFitted, cross_fit
 
 Builder = Callable[[int, int], StateGenerator]  # of the size of states and of conditions
 PLAN = Plan(epochs=200, patience=30)
-DRAWN = 10_000  # scores from which a generator's own variance is found
-LEAST = 0.1  # of the pooled share, below which none is predicted
+DRAWN = 10_000  # draws that estimate the moments of a generator
+LEAST = 0.1  # lower bound of a predicted share, relative to the pooled share
 
 
 @dataclass(frozen=True)
 class Hybrid:
-    """Log values: a predictor, and the law of its residuals."""
+    """Log values: a predictor, and the distribution of its residuals."""
 
     predictor: CrossFitted
     center: Tensor  # (G,)
     components: Tensor  # (D, G) of residuals, D = 0 without a generator
-    scale: Tensor  # (G,) what the components leave, a standard deviation
+    scale: Tensor  # (G,) standard deviation beyond the components
     shrink: Tensor  # (G,) sqrt(aleatoric / mean squared residual)
     generator: StateGenerator | None
 
@@ -69,7 +69,7 @@ class Hybrid:
 
     @torch.no_grad()
     def sample(self, c: Tensor, draws: int, *, seed: int = 0) -> Tensor:
-        """Values (draws, N, G) of new cells c (N, C); in one draw f errs alike in all cells."""
+        """Values (draws, N, G) of new cells c (N, C); all cells of a draw share the error of f."""
         with seeded(seed):
             return self.predictor.draw(c, draws) + self._residuals(c, draws)
 
@@ -137,7 +137,7 @@ def _learnt(
 
 @dataclass(frozen=True)
 class CountHybrid:
-    """Counts: a predictor of shares, and the story of what it leaves."""
+    """Counts: a predictor of shares, and the story of the variation around them."""
 
     predictor: CrossFitted
     average: Tensor  # (G,) the pooled shares
@@ -157,8 +157,8 @@ class CountHybrid:
     def counts(self, batch: Mapping[str, Tensor]) -> TorchDistribution:
         """p(x | z, c, library) at new states z of a minibatch: event shape (G,).
 
-        It needs `condition`, `library` and `offset`. Called anew it draws anew, as
-        `evaluation.predictions` asks.
+        The minibatch needs `condition`, `library` and `offset`. Each call draws new states, as
+        `evaluation.counts.pit.predictions` requires.
         """
         given = _given(batch)
         return self._counts(self._states(given["condition"]), given)
@@ -171,7 +171,7 @@ class CountHybrid:
 
     @torch.no_grad()
     def log_score(self, batch: Mapping[str, Tensor], *, draws: int = 500, seed: int = 0) -> Tensor:
-        """log p(x | c, library) of all genes together, (N,) nats, by importance: a lower bound.
+        """log p(x | c, library) of all genes, (N,) nats, by importance sampling: a lower bound.
 
         The minibatch holds `x` too. With a generator it must have a `log_prob`.
         """

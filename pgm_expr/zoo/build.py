@@ -1,4 +1,4 @@
-"""The only place a pair is tied: model and guide of a story, from the data's sizes and options."""
+"""Build the model and guide of a story from the sizes of the data and options."""
 
 from __future__ import annotations
 
@@ -55,20 +55,20 @@ def build(
 ) -> tuple[nn.Module, nn.Module]:
     """Model and guide of a story.
 
-    A half whose constructor names the other half, or a part that does, is built after it.
+    The one whose constructor, or that of its parts, takes the other as argument is built second.
 
     Parameters
     ----------
     story
         A story of the zoo, or a user-defined one.
     dims
-        What the data fill, by constructor argument: see `FROM_DATA`.
+        Constructor arguments that the data provide, by name; see `FROM_DATA`.
     requires
         The argument of `fit` that provides a constructor argument, for error messages.
     options
-        All other constructor arguments. One named like an edge (`prior`, `likelihood`,
-        `posterior`, `link`) is a part: a name of `PARTS` or a class, whose constructor is filled
-        from `dims` and `options` too.
+        All other constructor arguments. `prior`, `likelihood`, `posterior` and `link` take a
+        part: a name of `PARTS` or a class, whose constructor arguments come from `dims` and
+        `options` too.
 
     Returns
     -------
@@ -89,7 +89,7 @@ def build(
     ('ZeroInflatedNB', 3)
     """
     check_options(story, options)
-    chosen = _chosen(options)
+    chosen = _parts_of(options)
     values = {**defaults(story), **dims, **options}
     values = {name: value for name, value in values.items() if name not in PARTS}
     borrows = [edge for edge, part in chosen.items() if "guide" in _parameters(part)]
@@ -109,7 +109,7 @@ def defaults(story: Story) -> dict[str, Any]:
     Parameters
     ----------
     story
-        Any story. Constructor arguments that the data fill are left out.
+        Any story. Constructor arguments that the data provide are left out.
 
     Returns
     -------
@@ -145,12 +145,12 @@ def takes(story: Story, options: Mapping[str, object]) -> str:
     >>> zoo.takes(zoo.story("vae"), {}), zoo.takes(zoo.story("vae"), {"likelihood": "gaussian"})
     ('counts', 'values')
     """
-    part = _chosen(options).get("likelihood", story.model)
+    part = _parts_of(options).get("likelihood", story.model)
     return "values" if getattr(part, "measure", COUNTS) == "values" else "counts"
 
 
 def measure(model: nn.Module) -> str:
-    """What log p(x) is a probability of: only equal measures may be compared.
+    """What log p(x) refers to: bounds are comparable only between equal measures.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def check_entries(
     Raises
     ------
     ValueError
-        Where a half has an argument of `requires` without a default that is not an entry.
+        If model or guide requires an entry that the minibatches lack.
 
     Examples
     --------
@@ -221,27 +221,27 @@ def check_unit(story: Story, objective: Objective, batch: Batch) -> None:
     name, place = story.model.__name__, _place(story.model, "forward")
     if latents and story.unit == "profiles":
         raise ValueError(
-            f"{place}site '{latents[0]}' of {name} is a latent of every row, and the unit of its "
-            "Story is profiles. Write unit='cells', or take it out of the plate."
+            f"{place}site '{latents[0]}' of {name} is a latent of every row, but its Story "
+            "has unit='profiles'. Write unit='cells', or take the site out of the plate."
         )
     if not latents and story.unit == "cells":
         raise ValueError(
             f"{place}{name} has no latent state of cells. Write unit='profiles' in its Story, or "
-            "give it one."
+            "add a latent site."
         )
 
 
 def known_options(story: Story, options: Mapping[str, object]) -> dict[str, Any]:
     """Options of a story and of the parts chosen in `options`, with their default values."""
     known = defaults(story)
-    for part in _chosen(options).values():
+    for part in _parts_of(options).values():
         known |= {n: p.default for n, p in _options_of(part).items() if n not in known}
     return known
 
 
 def _check_call(story: Story, options: Mapping[str, object]) -> None:
     """ValueError where the likelihood needs arguments that the story does not pass to it."""
-    likelihood = _chosen(options).get("likelihood")
+    likelihood = _parts_of(options).get("likelihood")
     if likelihood is None:
         return
     _, _, _, *more = inspect.signature(likelihood.forward).parameters  # self, eta, library
@@ -255,8 +255,8 @@ def _check_call(story: Story, options: Mapping[str, object]) -> None:
     ours, theirs = getattr(story.model, "measure", COUNTS), getattr(likelihood, "measure", COUNTS)
     if hasattr(story.model, "measure") and theirs != COUNTS:
         raise ValueError(
-            f"likelihood '{options['likelihood']}' is about {theirs}, "
-            f"{story.model.__name__} about {ours}. Take the story vae for it."
+            f"likelihood '{options['likelihood']}' is defined for {theirs}, "
+            f"{story.model.__name__} for {ours}. Use it with the story vae."
         )
 
 
@@ -268,7 +268,7 @@ def _passed(model: Callable) -> set[str]:
     return {ast.unparse(argument) for call in made for argument in call.args}
 
 
-def _chosen(options: Mapping[str, object]) -> dict[str, type[nn.Module]]:
+def _parts_of(options: Mapping[str, object]) -> dict[str, type[nn.Module]]:
     """Requested parts, by edge."""
     given = {edge: options[edge] for edge in PARTS if options.get(edge) is not None}
     return {edge: PARTS[edge][part_name(edge, value)] for edge, value in given.items()}
@@ -288,9 +288,9 @@ def _make(
     given = {n: values[n] for n in names if values.get(n, EMPTY) is not EMPTY}
     lacking = [p.name for p in names.values() if _needed(p) and p.name not in given]
     if lacking:
-        own = "" if _ours(made) else ", or give it a default"
+        hint = "" if _ours(made) else ", or give it a default"
         place = _place(made, "__init__")
-        raise ValueError(f"{place}{_requires(made, lacking, requires)}{own}.")
+        raise ValueError(f"{place}{_requires(made, lacking, requires)}{hint}.")
     return _call(made, given)
 
 
@@ -301,8 +301,8 @@ def _call(made: Callable, given: Mapping[str, Any]) -> nn.Module:
     except ValueError:
         raise  # its message says what is wrong
     except Exception as error:
-        said, line = " ".join(str(error).split()), of_error(error, made)
-        what = f"{_name(made)} cannot be made: {type(error).__name__}: {said}"
+        text, line = " ".join(str(error).split()), of_error(error, made)
+        what = f"{_name(made)} cannot be constructed: {type(error).__name__}: {text}"
         raise ValueError(prefix(line or of_method(made, "__init__")) + what) from error
 
 

@@ -67,7 +67,7 @@ def test_a_cell_without_donor_is_named(adata):
 
 def test_a_donor_cannot_be_set(adata):
     run = pgm_expr.fit(adata, donor_key="donor", **SIZES)
-    with pytest.raises(ValueError, match="'donor' is not seen by the model"):
+    with pytest.raises(ValueError, match="'donor' is the unit of replication"):
         run.sample(3, condition={"donor": "d1"})
 
 

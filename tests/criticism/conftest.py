@@ -42,7 +42,6 @@ def printed(folder):
     given = "criticize", folder / "run", "--draws", 200, "--json", folder / "figures.json"
     with contextlib.redirect_stdout(io.StringIO()) as out, pytest.MonkeyPatch.context() as patch:
         patch.setattr(warnings, "showwarning", warnings.showwarning)
-        patch.setattr("pgm_expr.criticism.reference.DRAWS", 60)
         with pytest.raises(SystemExit) as stop:
             cli.main([str(each) for each in given])
     assert not stop.value.code

@@ -137,9 +137,9 @@ def test_rows_on_a_cuda_device(table):
 
 
 def test_sizes_that_do_not_fit():
-    with pytest.raises(ValueError, match="label must have one row a cell: got 3 for 53"):
+    with pytest.raises(ValueError, match="label must have one row per cell: got 3 for 53"):
         Cells(sp.csr_array(COUNTS), {"label": np.zeros(3)})
-    with pytest.raises(ValueError, match="names must have one row a cell: got 1 for 53"):
+    with pytest.raises(ValueError, match="names must have one row per cell: got 1 for 53"):
         Cells(sp.csr_array(COUNTS), names=["a"])
     with pytest.raises(ValueError, match="genes must name each column: got 1 for 7"):
         Cells(sp.csr_array(COUNTS), genes=["a"])

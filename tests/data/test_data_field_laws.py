@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
+import pkgutil
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +13,22 @@ import pandas as pd
 import pytest
 import torch
 
-from pgm_expr.data import ARGUMENTS, FIELDS, Encoding, Field, learn_fields
+import pgm_expr
+from pgm_expr.data import (
+    ARGUMENTS,
+    FIELDS,
+    Batch,
+    CategoricalCovariate,
+    ContinuousCovariate,
+    Donor,
+    Encoding,
+    Field,
+    Label,
+    Perturbation,
+    Target,
+    fields,
+    learn_fields,
+)
 
 N = 12
 OBS = pd.DataFrame(
@@ -36,6 +53,8 @@ GIVEN = {
     "donor": {"donor_key": "patient"},
 }
 KINDS = {kind.kind: kind for kind in FIELDS}
+# The kinds of tests whose figures are written out: a new kind changes none of those.
+SEVEN = (Label, Batch, CategoricalCovariate, ContinuousCovariate, Perturbation, Target, Donor)
 SETTABLE = [name for name, kind in KINDS.items() if kind.settable]
 
 
@@ -58,6 +77,28 @@ def levels(field):
 def test_every_kind_has_a_name_and_arguments_of_its_own():
     assert list(KINDS) == list(GIVEN)
     assert len(ARGUMENTS) == sum(len(kind.arguments) for kind in FIELDS)
+
+
+def of_kinds():
+    """The kinds of columns in the files of the package."""
+    modules = (
+        importlib.import_module(f"{fields.__name__}.{module.name}")
+        for module in pkgutil.iter_modules(fields.__path__)
+    )
+    found = (each for module in modules for each in vars(module).values())
+    classes = (each for each in found if inspect.isclass(each) and Field in each.__mro__)
+    return {each for each in classes if "kind" in vars(each)}
+
+
+def test_each_kind_in_a_file_is_a_row():
+    assert of_kinds() == {*FIELDS} and len(FIELDS) == len(KINDS)
+
+
+def test_fit_has_the_arguments_of_all_kinds_and_no_other_key():
+    parameters = inspect.signature(pgm_expr.fit).parameters
+    assert {name for name in parameters if name.endswith(("_key", "_keys"))} <= {*ARGUMENTS}
+    assert {*ARGUMENTS} <= {*parameters}
+    assert all(parameters[name].default in (None, ()) for name in ARGUMENTS)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -180,15 +221,15 @@ def test_only_predicted_and_unseen_columns_may_be_absent(name):
             encoding.encode(gone)
 
 
-ALL = {name: value for given in GIVEN.values() for name, value in given.items()}
+ALL = {name: value for kind in SEVEN for name, value in GIVEN[kind.kind].items()}
 
 
 def test_an_encoding_is_its_fields_side_by_side():
-    """Entries in the order of FIELDS; both covariates are columns of the condition."""
-    encoding = Encoding.learn(OBS, ALL, np.arange(N))
+    """Entries in the order of the kinds; both covariates are columns of the condition."""
+    encoding = Encoding.learn(OBS, ALL, np.arange(N), SEVEN)
     encoded = encoding.encode(OBS)
     assert list(encoded) == ["label", "batch", "condition", "perturbation", "target"]
-    assert encoding.fields == tuple(learned(name) for name in KINDS)
+    assert encoding.fields == tuple(learned(kind.kind) for kind in SEVEN)
     parts = list(encoding.parts(encoded))
     assert [field.name for field, _ in parts] == [
         *("label", "batch", "tissue", "age", "perturbation", "target")
@@ -202,7 +243,7 @@ def test_an_encoding_is_its_fields_side_by_side():
 
 
 def test_generators_are_conditioned_on_all_but_the_target():
-    encoding = Encoding.learn(OBS, ALL, np.arange(N))
+    encoding = Encoding.learn(OBS, ALL, np.arange(N), SEVEN)
     encoded = {key: torch.as_tensor(value) for key, value in encoding.encode(OBS).items()}
     found = encoding.indicators(encoded)
     assert found.shape == (N, 3 + 3 + 6 + 2)
@@ -260,7 +301,7 @@ class Dose(Hours):
 def test_a_new_kind_needs_no_other_line():
     obs = OBS.assign(hours=np.arange(N) / 2, dose=np.arange(N) % 5)
     arguments = ALL | {"hours_key": "hours", "dose_key": "dose"}
-    kinds = (*FIELDS, Hours, Dose)
+    kinds = (*SEVEN, Hours, Dose)
     encoding = Encoding.learn(obs, arguments, np.arange(N), kinds)
     again = Encoding.from_json(json.loads(json.dumps(encoding.to_json())), kinds)
     assert again == encoding and encoding.get(Hours) == Hours("hours", 5.5)

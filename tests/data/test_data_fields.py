@@ -181,7 +181,7 @@ def test_too_many_levels():
     with pytest.warns(UserWarning, match="'donor' has 12 levels over 12 cells"):
         learn(crowded, categorical_covariate_keys=("donor",))
     message = refused(lambda: learn(crowded, categorical_covariate_keys=("size",)))
-    assert "it is a number. Pass it in continuous_covariate_keys" in message
+    assert "it is continuous. Pass it in continuous_covariate_keys" in message
 
 
 def test_unlabelled_category_that_does_not_occur():
@@ -204,7 +204,7 @@ def test_unseen_level_in_query(encoding, key, argument):
     query.loc["cell3", key] = "d11"
     message = refused(lambda: encoding.encode(query))
     assert f"obs column {key!r} holds 'd11' at cell 'cell3'" in message
-    assert "Known are " in message
+    assert "Known levels: " in message
     assert ("Did you mean 'd1'" in message) == (key == "donor")
 
 
@@ -268,7 +268,7 @@ def test_an_unseen_single_perturbation_is_refused_by_name():
     query = SCREEN.assign(guide=["ctrl", "KLF1", "SPI1+KLF2", *SCREEN["guide"][3:]])
     message = refused(lambda: learn(SCREEN, **GUIDE).encode(query))
     assert "obs column 'guide' holds 'SPI1+KLF2' at cell 'cell2'" in message
-    assert "not seen 'KLF2'. Known are 'KLF1', 'SPI1'. Did you mean 'KLF1'?" in message
+    assert "not seen 'KLF2'. Known levels: 'KLF1', 'SPI1'. Did you mean 'KLF1'?" in message
 
 
 def test_a_missing_perturbation_names_the_first_cell():
@@ -378,7 +378,8 @@ def test_a_covariate_named_twice_counts_once():
 
 def test_fit_arguments_provide_entries_and_sizes():
     covariates = "categorical_covariate_keys or continuous_covariate_keys"
-    assert Encoding.requires() == {
+    kinds = (Label, Batch, CategoricalCovariate, ContinuousCovariate, Perturbation, Target, Donor)
+    assert Encoding.requires(kinds) == {
         "label": "labels_key",
         "labels": "labels_key",
         "batch": "batch_key",

@@ -120,16 +120,16 @@ def test_a_column_that_the_cells_do_not_bring_is_added(encoding, encoded):
 ERRORS = {
     "unknown column": ({"doner": "d1"}, "did not use obs column 'doner'.*'donor'"),
     "column of obs that the fit did not use": ({"spare": 3}, "did not use obs column 'spare'"),
-    "batch": ({"plate": 3}, "'plate' holds '3'.*has not seen.*Known are"),
-    "category": ({"tissue": "livr"}, "'tissue' holds 'livr'.*has not seen.*'liver'"),
-    "label": ({"cell_type": "NK"}, "'cell_type' holds 'NK'.*has not seen"),
-    "perturbation": ({"guide": "A+C"}, "'guide' holds 'A\\+C'.*has not seen 'C'"),
+    "batch": ({"plate": 3}, "'plate' to '3'.*has not seen.*Known levels"),
+    "category": ({"tissue": "livr"}, "'tissue' to 'livr'.*has not seen.*'liver'"),
+    "label": ({"cell_type": "NK"}, "'cell_type' to 'NK'.*has not seen"),
+    "perturbation": ({"guide": "A+C"}, "'guide' to 'A\\+C'.*has not seen 'C'"),
     "missing perturbation": ({"guide": None}, "must name a perturbation"),
     "missing batch": ({"plate": None}, "'plate' must name a batch"),
-    "text for a number": ({"age": "old"}, "'age' is a number in the fit: got 'old'"),
+    "text for a number": ({"age": "old"}, "'age' is numeric in the fit: got 'old'"),
     "infinite": ({"dose": np.inf}, "'dose' must be finite"),
-    "target": ({"score": 1.0}, "'score' is what the fit predicts"),
-    "donor": ({"patient": "p1"}, "'patient' is not seen by the model"),
+    "target": ({"score": 1.0}, "'score' is the target of the fit"),
+    "donor": ({"patient": "p1"}, "'patient' is the unit of replication"),
 }
 
 

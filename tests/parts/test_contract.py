@@ -1,6 +1,9 @@
 """One law for every part: a module whose call returns a distribution."""
 
 import copy
+import importlib
+import inspect
+import pkgutil
 
 import pytest
 import torch
@@ -8,6 +11,7 @@ from torch import nn
 from torch.nn.functional import softplus
 
 import pgm_expr.parts as parts
+from pgm_expr import zoo
 from pgm_expr.distributions.flow import Flow
 from pgm_expr.parts import (
     ClassHead,
@@ -32,6 +36,7 @@ from pgm_expr.parts import (
     NegativeBinomialByCell,
     NegativeBinomialMixture,
     NormalByEffects,
+    NormalByLabel,
     PoissonCounts,
     Rate,
     RoundedGaussian,
@@ -73,6 +78,12 @@ def states(*shape):
 def kinds(*shape):
     """Every kind, from the first cells on."""
     return ((torch.arange(shape[-1]) % KINDS).expand(shape),)
+
+
+def recorded(*shape):
+    """Every kind as an indicator, and a cell without one."""
+    rows = torch.cat([torch.eye(KINDS)[:1], torch.zeros(1, KINDS), torch.eye(KINDS)[1:]])
+    return (rows[torch.arange(shape[-1]) % len(rows)].expand(*shape, KINDS),)
 
 
 def evidence(*shape):
@@ -120,6 +131,7 @@ PARTS = {  # name: (how to build it, its arguments for cells or particles, event
     "FlowPosterior": (lambda: FlowPosterior(FEATURES, LATENT), features, LATENT),
     "ConditionalMixture": (lambda: ConditionalMixture(FEATURES, LATENT), features, LATENT),
     "NormalByEffects": (lambda: NormalByEffects(FEATURES, LATENT), features, LATENT),
+    "NormalByLabel": (lambda: NormalByLabel(KINDS, LATENT), recorded, LATENT),
     "KindsOfNormals": (lambda: KindsOfNormals(KINDS, LATENT, modes=4), kinds, LATENT),
     "Lift": (lambda: Lift(LATENT, 4), states, 4),
     "Lift, free": (lambda: Lift(LATENT, 2, free=3), states, 5),
@@ -141,15 +153,12 @@ PARTS = {  # name: (how to build it, its arguments for cells or particles, event
     "LowRank": (lambda: LowRankGaussianMixture(GENES), decoded, GENES),
     "LowRank, no factors": (lambda: LowRankGaussianMixture(GENES, factors=0), decoded, GENES),
 }
-COUNTS = [
-    "NegativeBinomial",
-    "ByBatch",
-    "ByCell",
-    "NBMixture",
-    "ZeroInflatedNB",
-    "PoissonCounts",
-    "DirichletMultinomial",
-]  # means are a composition
+COUNTS = [  # means are a composition: of all likelihoods of counts but these two
+    name
+    for name, (build, *_) in PARTS.items()
+    if getattr(build(), "measure", "").startswith("counts")
+    and name not in ("Rate", "RoundedGaussian")
+]
 
 
 @pytest.fixture(params=PARTS)
@@ -292,11 +301,54 @@ def test_double_stays_double_and_agrees(case):
 
 def test_likelihoods_state_their_measure():
     measures = {"counts given library", "counts given total", "detection", "values"}
-    stated = {name: getattr(getattr(parts, name), "measure", None) for name in parts.__all__}
-    likelihoods = {name: measure for name, measure in stated.items() if measure}
-    assert len(likelihoods) >= 12 and set(likelihoods.values()) == measures
-    of_values = {name for name, measure in likelihoods.items() if measure == "values"}
-    assert of_values == {"Gaussian", "GaussianMixture", "LowRankGaussianMixture"}
+    likelihoods = {made: getattr(made, "measure", None) for made in catalogued("likelihood")}
+    assert {*likelihoods.values()} == measures
+    of_values = {made for made, measure in likelihoods.items() if measure == "values"}
+    assert of_values == {Gaussian, GaussianMixture, LowRankGaussianMixture}
+
+
+# Every part has its places
+
+
+def of_files():
+    """The public modules that the files of the package define."""
+    names = (module.name for module in pkgutil.iter_modules(parts.__path__))
+    files = [importlib.import_module(f"{parts.__name__}.{name}") for name in names]
+    classes = {each for file in files for each in vars(file).values() if inspect.isclass(each)}
+    ours = (each for each in classes if each.__module__.startswith(parts.__name__))
+    return {each for each in ours if issubclass(each, nn.Module) and each.__name__[0] != "_"}
+
+
+def catalogued(edge):
+    return {*zoo.PARTS[edge].values()}
+
+
+def arguments_of(made):
+    """What a part is called with, where the call returns a distribution; None otherwise."""
+    signature = inspect.signature(made.forward)
+    found = "Distribution" in str(signature.return_annotation)
+    return [*signature.parameters][1:] if found else None
+
+
+def test_each_part_of_a_file_is_public():
+    assert {made.__name__ for made in of_files()} <= {*parts.__all__}
+
+
+def test_each_part_has_a_row_of_the_contract():
+    rows = [build for build, *_ in (*PARTS.values(), *CLASSES.values())]
+    built = {type(module) for build in rows for module in build().modules()}
+    assert {made for made in of_files() if arguments_of(made) is not None} <= built
+
+
+EDGES = {"prior": [], "likelihood": ["eta", "library"], "posterior": ["features"]}
+
+
+@pytest.mark.parametrize("edge", EDGES)
+def test_each_part_for_an_edge_has_a_row_of_the_zoo(edge):
+    """What is called with a decoder's output and the library is a likelihood, and so on."""
+    called = {made: arguments_of(made) for made in of_files()}
+    fitting = {made for made, given in called.items() if given is not None}
+    assert {made for made in fitting if called[made][:2] == EDGES[edge]} == catalogued(edge)
 
 
 # Parts that give a class, or no distribution at all

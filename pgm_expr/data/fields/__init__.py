@@ -129,7 +129,7 @@ class Encoding:
         for name in arguments:
             if name not in known:
                 raise ValueError(
-                    f"unknown argument {name!r}: columns of obs are named by {listing(known, 20)}."
+                    f"unknown argument {name!r}: expected one of {listing(known, 20)}."
                     f"{near(name, known)} Pass one of these."
                 )
         learned = (learn_fields(kind, obs, arguments, train) for kind in kinds)
@@ -173,7 +173,7 @@ class Encoding:
         levels: Mapping[str, object],
         n: int | None = None,
     ) -> dict[str, np.ndarray]:
-        """The entries of the same cells, had columns of obs the same level in all of them.
+        """The entries of the same cells with columns of obs set to one level in all of them.
 
         Parameters
         ----------

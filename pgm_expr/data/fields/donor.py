@@ -28,7 +28,7 @@ class Donor(Field):
     kind = "donor"
     arguments = {
         "donor_key": "Column of obs with donors or samples, which stay whole in the split.",
-        "split_key": "Another name of donor_key.",
+        "split_key": "Alias of donor_key.",
     }
     dtype = np.int64
     settable = False
@@ -80,8 +80,8 @@ class Donor(Field):
     def set_to(self, level: object) -> np.ndarray:
         """Raise ValueError: a model does not see it."""
         raise ValueError(
-            f"obs column {self.key!r} is not seen by the model: it is the fit's unit of "
-            "replication and cannot be set. Name another column."
+            f"obs column {self.key!r} is the unit of replication, which no model uses: it "
+            "cannot be set. Name another column."
         )
 
     @property

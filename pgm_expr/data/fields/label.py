@@ -35,7 +35,7 @@ class Label(Field):
     kind = "label"
     arguments = {
         "labels_key": "Column of obs with labels.",
-        "unlabeled_category": "Label of cells without a label.",
+        "unlabeled_category": "Level of labels_key for unlabelled cells.",
     }
     entry = "label"
     dtype = np.int64
@@ -73,14 +73,14 @@ class Label(Field):
     def encode(self, obs: pd.DataFrame) -> np.ndarray:
         check_key(obs, self.key)
         codes = codes_of(obs[self.key], self.levels, missing=self.unlabeled_category)
-        strange = codes == UNSEEN
-        if strange.any():
+        unknown = codes == UNSEEN
+        if unknown.any():
             warnings.warn(
-                f"{strange.sum()} cells count as unlabelled: "
+                f"{unknown.sum()} cells count as unlabelled: "
                 f"{unseen(obs, self.key, codes, self.levels)}",
                 stacklevel=3,
             )
-        return np.where(strange, MISSING, codes)
+        return np.where(unknown, MISSING, codes)
 
     def set_to(self, level: object) -> np.ndarray:
         return level_code(self.key, level, self.levels)

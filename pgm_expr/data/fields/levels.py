@@ -52,8 +52,8 @@ def repeated_levels(obs: pd.DataFrame, key: str) -> tuple[str, ...]:
     if 2 * len(levels) > len(obs):
         crowded = f"obs column {key!r} has {len(levels)} levels over {len(obs)} cells"
         if pd.api.types.is_float_dtype(obs[key]):
-            raise ValueError(f"{crowded}: it is a number. Pass it in continuous_covariate_keys.")
-        warnings.warn(f"{crowded}: most levels are of one cell only.", stacklevel=5)
+            raise ValueError(f"{crowded}: it is continuous. Pass it in continuous_covariate_keys.")
+        warnings.warn(f"{crowded}: most levels have one cell only.", stacklevel=5)
     return levels
 
 
@@ -84,7 +84,7 @@ def unseen(obs: pd.DataFrame, key: str, codes: np.ndarray, levels: Sequence[str]
     level = text_of(obs[key].iloc[first])
     return (
         f"obs column {key!r} holds {level!r} at cell {str(obs.index[first])!r}, which the fit has "
-        f"not seen. Known are {listing(levels)}.{near(level, levels)}"
+        f"not seen. Known levels: {listing(levels)}.{near(level, levels)}"
     )
 
 
@@ -110,8 +110,8 @@ def check_level(key: str, level: str, parts: Sequence[str], levels: Sequence[str
     for part in parts:
         if part not in levels:
             raise ValueError(
-                f"obs column {key!r} holds {level!r} in the condition: the fit has not seen "
-                f"{part!r}. Known are {listing(levels)}.{near(part, levels)} Name one of these."
+                f"condition sets obs column {key!r} to {level!r}: the fit has not seen {part!r}. "
+                f"Known levels: {listing(levels)}.{near(part, levels)} Name one of these."
             )
 
 

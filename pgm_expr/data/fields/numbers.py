@@ -51,6 +51,6 @@ def as_number(key: str, level: object) -> object:
     number = pd.to_numeric(level, errors="coerce")
     if not np.isfinite(number):
         raise ValueError(
-            f"obs column {key!r} is a number in the fit: got {level!r}. Set it to a number."
+            f"obs column {key!r} is numeric in the fit: got {level!r}. Set it to a number."
         )
     return float(number)

@@ -22,16 +22,16 @@ from pgm_expr.data.messages import listing, near
 
 @dataclass(frozen=True)
 class Perturbation(Field):
-    """Minibatch entry `perturbation`, (N, P) float32: 1 for each single one that a cell received.
+    """Minibatch entry `perturbation`, (N, P) float32: 1 for each perturbation of a cell, else 0.
 
-    `levels` are the single perturbations, sorted. Combinations of them that the fit has not seen
-    are encoded too. Cells of the level `control` received none.
+    `levels` are the single perturbations, sorted. Combinations of them that were absent from the
+    fit are encoded too. Cells at the level `control` have zeros.
     """
 
     kind = "perturbation"
     arguments = {
-        "perturbation_key": "Column of obs with perturbations, A+B for two at once.",
-        "control": "Perturbation of cells that received none.",
+        "perturbation_key": "Column of obs with perturbations; A+B is a combination.",
+        "control": "Level of perturbation_key for unperturbed cells.",
     }
     entry = "perturbation"
     dimension = "perturbations"
@@ -48,7 +48,7 @@ class Perturbation(Field):
         perturbation_key: str | None = None,
         control: str | None = None,
     ) -> tuple[Perturbation, ...]:
-        """Single perturbations of all cells, those of combinations too."""
+        """Single perturbations of all cells, including those in combinations."""
         if perturbation_key is None:
             raise ValueError(f"control={control!r} needs perturbation_key. Pass it too.")
         found = repeated_levels(obs, perturbation_key)
@@ -73,13 +73,13 @@ class Perturbation(Field):
     def _refuse_unseen(
         self, obs: pd.DataFrame, codes: np.ndarray, received: Sequence[Sequence[str]]
     ) -> None:
-        """Raise ValueError at a single perturbation that the fit has not seen, by its name."""
-        strange = [sorted({*parts} - {*self.levels}) for parts in received]
-        for cell in np.flatnonzero(np.array([bool(each) for each in strange])[codes])[:1]:
-            (name, *_), level = strange[codes[cell]], text_of(obs[self.key].iloc[cell])
+        """Raise ValueError for a single perturbation that is not in `levels`."""
+        unknown = [sorted({*parts} - {*self.levels}) for parts in received]
+        for cell in np.flatnonzero(np.array([bool(each) for each in unknown])[codes])[:1]:
+            (name, *_), level = unknown[codes[cell]], text_of(obs[self.key].iloc[cell])
             raise ValueError(
                 f"obs column {self.key!r} holds {level!r} at cell {str(obs.index[cell])!r}: the "
-                f"fit has not seen {name!r}. Known are {listing(self.levels)}."
+                f"fit has not seen {name!r}. Known levels: {listing(self.levels)}."
                 f"{near(name, self.levels)} Rename it, drop these cells or fit with them."
             )
 
@@ -90,7 +90,7 @@ class Perturbation(Field):
         return self.encode(pd.DataFrame({self.key: [level]}))
 
     def decode(self, columns: np.ndarray) -> np.ndarray:
-        """Combinations as codes, which hold among these cells only: decode all at once."""
+        """One integer code per combination, comparable within one call only."""
         return np.unique(columns, axis=0, return_inverse=True)[1].ravel()
 
     @property
@@ -99,7 +99,7 @@ class Perturbation(Field):
 
 
 def parts_of(level: str, control: str | None) -> tuple[str, ...]:
-    """The perturbations of `A+B`; none of the control, and of `A+control` A alone."""
+    """Split `A+B` into A and B. The control has no parts, and `A+control` is A alone."""
     parts = () if level == control else level.split("+")
     return tuple(part.strip() for part in parts if part.strip() != control)
 
@@ -108,5 +108,5 @@ def _check_control(key: str, levels: Sequence[str], control: str | None) -> None
     if control is not None and control not in levels:
         raise ValueError(
             f"control {control!r} is not in obs column {key!r}, which holds {listing(levels)}."
-            f"{near(control, levels)} Name its level for cells without a perturbation."
+            f"{near(control, levels)} Pass the level of unperturbed cells."
         )

@@ -43,7 +43,7 @@ class Target(Field):
     def set_to(self, level: object) -> np.ndarray:
         """Raise ValueError: a model predicts it."""
         raise ValueError(
-            f"obs column {self.key!r} is what the fit predicts: it cannot be set. "
+            f"obs column {self.key!r} is the target of the fit: it cannot be set. "
             "Name another column."
         )
 

@@ -1,12 +1,12 @@
 r"""Two-sample tests: can generated cells be distinguished from real ones?
 
     auc       of classifiers, generated against real, cross-fitted: gradient boosting and logistic
-              regression, of which the higher counts (the worse for the story). 0.5 is chance; the
-              floor is real held-out cells against other real cells.
+              regression, of which the larger AUC is reported. 0.5 is chance; the floor is the
+              AUC of real held-out cells against other real cells.
     energy    energy distance 2 E|a - b| - E|a - a'| - E|b - b'|, and its p by permutation
     mmd       squared maximum mean discrepancy, Gaussian kernel of the median width, and its p
-    nearest   median distance of a drawn cell to the nearest cell of the fit; far below that of
-              real held-out cells, drawn cells are copies
+    nearest   median distance of a generated cell to the nearest cell of the fit; if it is far
+              below that of real held-out cells, generated cells are copies
 
 All in the space of principal components of log(1 + 1e4 x / library), fitted to cells of the fit,
 with log library beside them for the classifiers. No test sees what the components leave out.
@@ -49,9 +49,9 @@ class TwoSample(NamedTuple):
     Parameters
     ----------
     auc, auc_floor
-        Of the better classifier; 0.5 is chance.
+        AUC of the better classifier; 0.5 is chance.
     classifier
-        Which one that is for generated cells.
+        The better classifier of generated cells.
     energy, energy_floor, energy_p
         Energy distance, and its p by permutation.
     mmd, mmd_floor, mmd_p
@@ -83,19 +83,19 @@ def two_sample(
 ) -> TwoSample:
     """Test drawn counts against real held-out ones, beside those of the fit.
 
-    Sides are cut to equal numbers, at most 1,000 cells.
+    All sides are subsampled to the same number of cells, at most 1,000.
 
     Parameters
     ----------
     drawn, held_out
         Counts, (n, G) each.
     reference
-        Counts of the fit, (M, G). One half makes the components and holds the nearest cells; the
-        other half is the floor's.
+        Counts of the fit, (M, G). One half defines the components and is searched for nearest
+        cells; the other half gives the floor.
     components
         Number of principal components.
     permutations
-        For p of energy distance and MMD.
+        Number of permutations for p of energy distance and MMD.
 
     Raises
     ------
@@ -120,8 +120,8 @@ def two_sample(
     picks = [rng.choice(x.shape[0], n, replace=False) for x in (drawn, held_out)]
     parts = [sparse.csr_array(x)[at] for x, at in zip((drawn, held_out), picks, strict=True)]
     parts.append(sparse.csr_array(reference)[other[:n]])
-    known, *places = pca(sparse.csr_array(reference)[base], *parts, size=components)
-    fake, real, floor = (_with_depth(*pair) for pair in zip(places, parts, strict=True))
+    nearby, *scores = pca(sparse.csr_array(reference)[base], *parts, size=components)
+    fake, real, floor = (_with_depth(*pair) for pair in zip(scores, parts, strict=True))
     aucs = {name: _auc(make, fake, real) for name, make in CLASSIFIERS.items()}
     worst = max(aucs, key=lambda name: aucs[name])
     spaces = [each[:, :-1] for each in (fake, floor)]
@@ -129,7 +129,7 @@ def two_sample(
         [_permuted(kernel, each, real[:, :-1], permutations, rng) for each in spaces]
         for kernel in (_energy, _gaussian)
     )
-    near = [np.median(cdist(each, known).min(1)) for each in (spaces[0], real[:, :-1])]
+    near = [np.median(cdist(each, nearby).min(1)) for each in (spaces[0], real[:, :-1])]
     floors = max(_auc(make, floor, real) for make in CLASSIFIERS.values())
     return TwoSample(
         aucs[worst], floors, worst, energy[0][0], energy[1][0], energy[0][1],
@@ -137,9 +137,9 @@ def two_sample(
     )  # fmt: skip
 
 
-def _with_depth(places: np.ndarray, x: sparse.sparray) -> np.ndarray:
+def _with_depth(scores: np.ndarray, x: sparse.sparray) -> np.ndarray:
     depth = np.log(np.maximum(np.asarray(x.sum(1), np.float64).ravel(), 1))
-    return np.column_stack([places, depth])
+    return np.column_stack([scores, depth])
 
 
 def _auc(make: Callable, a: np.ndarray, b: np.ndarray) -> float:
@@ -207,8 +207,8 @@ def markers_on(
 ) -> dict[int, Marked]:
     """Compare how often drawn and held-out cells express the markers of their type.
 
-    Markers are the genes whose share of expressing cells of the fit is highest against that of
-    the other types.
+    Markers of a type are the genes whose share of expressing cells, in `reference`, most exceeds
+    their share in the other types.
 
     Parameters
     ----------
@@ -241,7 +241,9 @@ def markers_on(
             genes = np.argsort(outside - inside, kind="stable")[:number]
             found[int(kind)] = _marked(*(on[i][codes[i] == kind][:, genes] for i in (0, 1)))
     if not found:
-        raise ValueError("no type has ten cells on every side. Draw and hold out more.")
+        raise ValueError(
+            "no type has ten cells in drawn, held_out and reference each. Draw or hold out more."
+        )
     return found
 
 

@@ -4,14 +4,13 @@ r"""Simulation-based calibration (SBC): does the guide recover states of simulat
     u_d    = (#{z_ld < z*_d} + v) / (L + 1),   v ~ U(0, 1)         for each latent dimension d
 
 If q is the posterior, u_d is uniform over cells. Narrow posteriors give too many u near 0 and 1,
-wide ones too many near 1/2, biased ones too many at one end. A posterior that ignores x and equals
-the prior passes for every d, so the rank of log p(x*, z) among the draws is checked too, which it
-fails (Modrak et al.).
+wide ones too many near 1/2, biased ones too many at one end. A guide that ignores x and equals the
+prior passes for every d. It fails for the rank of log p(x*, z*) among the draws, which is checked
+too (Modrak et al.).
 
-All empirical distribution functions are compared with the uniform one at once: bands that a
-uniform sample leaves anywhere with probability alpha, divided by the number of quantities. So a
-correct guide is flagged with probability alpha at most. Coverage is the share of true values in
-the guide's central intervals.
+Each empirical distribution function is compared with simultaneous bands, which a uniform sample
+leaves with probability alpha / (number of quantities): a correct guide is flagged with probability
+alpha at most. Coverage is the share of true values in the guide's central intervals.
 
 Talts et al., 2018, https://arxiv.org/abs/1804.06788
 Modrak et al., Bayesian Analysis 2023, https://doi.org/10.1214/23-BA1404
@@ -40,7 +39,7 @@ from .sites import no_states, shared_sites
 
 JOINT = "log p(x, z)"
 LEVELS = np.linspace(0.1, 0.9, 9)
-POINTS, SIMULATED = 50, 4000  # of an ECDF; uniform samples that bands are taken from
+POINTS, SIMULATED = 50, 4000  # grid points of an ECDF; uniform samples that give the bands
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Calibration:
 
     @property
     def flagged(self) -> list[str]:
-        """Quantities whose ECDF leaves the bands; none for a correct guide, but for alpha."""
+        """Quantities whose ECDF leaves the bands; with probability alpha for a correct guide."""
         return [name for name, p in self.p.items() if p < self.alpha / len(self.ranks)]
 
     def ecdf(self) -> dict[str, np.ndarray]:
@@ -109,15 +108,15 @@ def sbc(
 ) -> Calibration:
     """Simulation-based calibration of a guide, on one simulated cell for each cell given.
 
-    Only ranks are held. Sites that all cells share are drawn from the guide once and held: what is
-    checked are the posteriors of cells. Ties of a discrete latent are broken at random.
+    Only ranks are kept. Sites that all cells share are drawn from the guide once and fixed, so the
+    posteriors of cells are checked, not theirs. Ties of a discrete latent are broken at random.
 
     Parameters
     ----------
     model, guide
         A fitted pair.
     batches
-        Minibatches of n cells, which lend library, batch and covariates; their counts are not
+        Minibatches of n cells, which provide library, batch and covariates; their counts are not
         used.
     draws
         Draws L of the guide per cell.

@@ -160,7 +160,7 @@ class TestExplained:
                 "^1[0-9] cells without a missing value are too few for 1 columns",
             ),
             (z, np.full(500, np.nan), "^0 cells without a missing value are too few"),
-            (z, np.arange(500), "^500 cells .* too few for 500 columns. Look at 1000 or more"),
+            (z, np.arange(500), "^500 cells .* too few for 500 columns. Pass 1000 or more"),
             (z, np.zeros(500, int), "^the columns are the same in all 500 cells"),
             (np.ones((500, 2)), numbers, "^states do not vary over 500 cells"),
         ]
