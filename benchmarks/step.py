@@ -121,7 +121,10 @@ class Worker:
         """CPU seconds of what is done: a story is built and warmed up, or a block is trained."""
         self.process.stdin.write(" ".join(map(str, words)) + "\n")
         self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"a worker ended with {self.process.wait()}")
+        return float(answer)
 
     def close(self):
         self.process.stdin.close()
