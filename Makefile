@@ -51,7 +51,7 @@ hooks: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/$(PIP) --constraint constraints.txt --editable ".[bench]"
 
-# Both download gigabytes (PyTorch with CUDA); neither is part of CI.
+# Neither is part of CI: the newest PyTorch is a download of gigabytes.
 test-newest:
 	$(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/$(PIP) --upgrade --upgrade-strategy eager --editable ".[test]"
