@@ -13,7 +13,7 @@ QUICK := tests/data tests/distributions tests/models tests/nn tests/parts tests/
 
 help:
 	@echo "make demo         train a story on real UMI counts and judge it on held-out cells (under 3 minutes)"
-	@echo "make test         contract, identity, limit and statistics tests (under 10 minutes)"
+	@echo "make test         contract, identity, limit and statistics tests (3 to 6 minutes)"
 	@echo "make check        lint, types and the fastest tests (under 90 seconds)"
 	@echo "make test-all     the slow recovery tests too (under 60 minutes)"
 	@echo "make lint         ruff and mypy"
