@@ -75,6 +75,7 @@ class Run(Fitted):
     normalized_expression = tasks.normalized_expression
     express = tasks.express
     differential_expression = tasks.differential_expression
+    state_fold_change = tasks.state_fold_change
 
     # predictions
     predict_labels = tasks.predict_labels

@@ -23,6 +23,7 @@ from .predictive_summaries import (
 from .predictors import CrossFitted, cross_fit
 from .sample import sample
 from .sleep import sleep
+from .state_fold_change import state_fold_change
 
 __all__ = [
     "GENERATORS",
@@ -35,6 +36,7 @@ __all__ = [
     "cells_needed",
     "cross_fit",
     "differential_expression",
+    "state_fold_change",
     "embed",
     "express",
     "fit_counts",

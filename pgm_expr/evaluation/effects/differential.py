@@ -9,10 +9,8 @@ common library is averaged over the cells of the group, draw by draw,
 
     l_sg = log2(mean over group 1 of E[x_g | z_s] / mean over group 2),   s = 1 ... S
 
-so its spread is the uncertainty of the states of these cells, given the weights. P(|l_g| > delta)
-is the probability of a change of that size; calls in its order have the expected share of false
-ones that the mean of 1 - P over them is. Cells of one donor are no replicates: many cells reduce
-the uncertainty about these cells, not about the donors.
+so its spread is the uncertainty of the states of these cells, given the weights. It knows nothing of
+how cells and donors were sampled: see `fold_change` for evidence.
 
 Lopez et al., Nature Methods 2018, https://doi.org/10.1038/s41592-018-0229-2
 Boyeau et al., PNAS 2023, https://doi.org/10.1073/pnas.2209124120
@@ -181,19 +179,6 @@ class FoldChange(NamedTuple):
     def interval(self, level: float = 0.95) -> np.ndarray:
         """Central interval, (2, G)."""
         return np.quantile(self.draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
-
-    def probability(self, delta: float = 0.25) -> np.ndarray:
-        """P(|log2 fold change| > delta), (G,)."""
-        return (np.abs(self.draws) > delta).mean(0)
-
-    def calls(self, delta: float = 0.25, false: float = 0.05) -> np.ndarray:
-        """Genes to call, (G,) bool: as many as keep the expected share of false calls below."""
-        p = self.probability(delta)
-        order = np.argsort(-p, kind="stable")
-        expected = np.cumsum(1 - p[order]) / np.arange(1, len(p) + 1)
-        called = np.zeros(len(p), bool)
-        called[order[: int((expected <= false).sum())]] = True
-        return called
 
 
 @torch.no_grad()
