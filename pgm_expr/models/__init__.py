@@ -21,6 +21,7 @@ from .bayesian_vae import BayesianVAE
 from .classify import Classify
 from .conditional_prior import ConditionalPrior
 from .cvae import CVAE
+from .fold_change import FoldChange
 from .hierarchical import Hierarchical
 from .label import Label
 from .ladder import Ladder
@@ -38,6 +39,7 @@ __all__ = [
     "BayesianVAE",
     "Classify",
     "ConditionalPrior",
+    "FoldChange",
     "Hierarchical",
     "Label",
     "Ladder",

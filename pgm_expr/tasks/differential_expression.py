@@ -192,16 +192,16 @@ def _sums(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, dict[str, Any]]:
     """Counts summed by replicate and group; paired where enough replicates have both groups."""
     names, codes = np.unique(replicates, return_inverse=True)
-    present = np.stack([np.bincount(codes[group == s], minlength=len(names)) > 0 for s in (0, 1)])
-    paired = present.all(0)
+    paired = np.isin(names, replicates[group == 0]) & np.isin(names, replicates[group == 1])
     pairs = paired.sum() >= max(PAIRS, len(names) / 2)
     kept = paired[codes] if pairs else np.ones(len(codes), bool)
     keys, rows = np.unique(codes[kept] * 2 + group[kept], return_inverse=True)
     each = np.bincount(keys % 2, minlength=2)
     if each.min() < 2:
         raise ValueError(
-            f"the groups have {each[1]} and {each[0]} replicates, two each are needed for evidence "
-            "about replicates. Pass replicate_key=None for evidence about these cells alone."
+            f"the groups have {each[1]} and {each[0]} replicates, two each are needed for "
+            "evidence about replicates. Pass replicate_key=None for evidence about these "
+            "cells alone."
         )
     sums = sparse.csr_array((np.ones(len(rows)), (rows, np.arange(len(rows)))))
     how = {

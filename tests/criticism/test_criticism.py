@@ -164,17 +164,6 @@ def test_an_anndata_gets_the_figures_of_its_cells(folder, adata):
     assert data.uns["pgm_vae_health"]["active_units"] <= 3
 
 
-def test_differential_expression_of_two_types(folder, adata):
-    run = pgm_expr.load(folder / "run")
-    table = run.differential_expression(adata, "type", "type1", "type0", draws=20)
-    assert list(table.columns) == ["mean", "sd", "low", "high", "probability", "called"]
-    assert (table["low"] <= table["mean"]).all() and table["called"].any()
-    with pytest.raises(ValueError, match="no cell has type 'b cell'. Known: type0, type1"):
-        run.differential_expression(adata, "type", "b cell", "type0")
-    with pytest.raises(ValueError, match="'kind' is not a column of obs"):
-        run.differential_expression(adata, "kind", "type1", "type0")
-
-
 def test_to_arviz_names_cells_and_genes(folder, adata):
     run = pgm_expr.load(folder / "run")
     genes = list(adata.var_names[:5])

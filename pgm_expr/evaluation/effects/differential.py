@@ -9,8 +9,8 @@ common library is averaged over the cells of the group, draw by draw,
 
     l_sg = log2(mean over group 1 of E[x_g | z_s] / mean over group 2),   s = 1 ... S
 
-so its spread is the uncertainty of the states of these cells, given the weights. It knows nothing of
-how cells and donors were sampled: see `fold_change` for evidence.
+so its spread is the uncertainty of the states of these cells, given the weights. It knows nothing
+of how cells and donors were sampled: see `fold_change` for evidence.
 
 Lopez et al., Nature Methods 2018, https://doi.org/10.1038/s41592-018-0229-2
 Boyeau et al., PNAS 2023, https://doi.org/10.1073/pnas.2209124120

@@ -57,7 +57,8 @@ class Dispersion(NamedTuple):
 
     def genes(self, at: Tensor) -> Dispersion:
         """The same in some genes."""
-        return Dispersion(*(value[at] for value in self[:4]), self.tau)
+        nodes, log_prior, mean, trend, tau = self
+        return Dispersion(nodes[at], log_prior[at], mean[at], trend[at], tau)
 
 
 def estimate(profiles: Profiles, log_phi: Tensor) -> Estimate:

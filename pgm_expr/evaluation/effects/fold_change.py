@@ -103,10 +103,14 @@ def _effect(
     """In log2, with genes without counts at no change that nothing is known of."""
     mean, sd, lfsr = shrinkage.summarise(posterior, threshold)
     quantiles = shrinkage.quantiles(posterior, LEVELS)
-    columns = (mean.numpy(), sd.numpy(), raw.numpy(), se.numpy())
-    mean, sd, raw, se = (_all(c / np.log(2), seen, len(genes), np.nan) for c in columns)
+    columns = (
+        _all(values.numpy() / np.log(2), seen, len(genes), np.nan)
+        for values in (mean, sd, raw, se)
+    )
+    centre, deviation, estimate, error = columns
     wide = np.stack([_all(q / np.log(2), seen, len(genes), np.nan) for q in quantiles])
-    return Effect(genes, mean, sd, wide, _all(lfsr.numpy(), seen, len(genes), 1.0), raw, se)
+    rates = _all(lfsr.numpy(), seen, len(genes), 1.0)
+    return Effect(genes, centre, deviation, wide, rates, estimate, error)
 
 
 def _all(values: np.ndarray, seen: np.ndarray, genes: int, absent: float) -> np.ndarray:

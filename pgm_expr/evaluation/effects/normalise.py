@@ -27,7 +27,7 @@ def factors(totals: np.ndarray) -> np.ndarray:
 
 
 def sizes(x: sparse.csr_array, unit: np.ndarray) -> np.ndarray:
-    """Size of each profile (n,): its total times the factor of its `unit` (n,), such as a group."""
+    """Size of each profile (n,): its total times the factor of its `unit` (n,)."""
     codes = np.unique(unit, return_inverse=True)[1]
     sums = sparse.csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))))
     library = np.asarray(x.sum(1), np.float64).ravel().clip(1)

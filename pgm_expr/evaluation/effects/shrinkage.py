@@ -91,7 +91,7 @@ def _scales(curves: Curves) -> Tensor:
     """A grid of standard deviations, each sqrt(2) times the one before."""
     smallest = curves.se.min() / 10
     excess = (curves.raw**2 - curves.se**2).clamp(min=0).max().sqrt()
-    largest = (2 * excess).clamp(8 * smallest, 8.0)
+    largest = (2 * excess).clamp(min=float(8 * smallest), max=8.0)
     return smallest * 2 ** (torch.arange(int((largest / smallest).log2().ceil() * 2) + 1) / 2)
 
 
