@@ -1,0 +1,259 @@
+"""Does the winner of `compare` win again on other splits and on other cells?
+
+Variants of `vae` (likelihood, prior, latent size) are fitted to 8 random splits of 600 cells. Every
+pair of variants is a case, and a variant against itself with other seeds is a case without a
+difference. Three rules say whether one of a pair is better:
+
+- one split: beyond 2 standard errors over cells, as version 0.6.0 printed it (`dse`);
+- 4 splits: beyond 2 of the standard error `se` over cells, seeds and splits;
+- `tie`: 4 splits, not a tie, which is the 95% interval by Student's t with 3 degrees of freedom.
+
+*declared* is the share of pairs of which one is declared better. *wins again* is the share of these
+in which the same one is better elsewhere: in another split, in the other 4 splits, and for "8
+splits" (`se` over all of them) in each single split. *declared, same variant* should be at most
+0.05. *winner again*: the best on validation cells, where every other variant is declared worse, is
+the best on the test cells of the other splits. Rows "other cells" compare 5 splits of one part of
+the cells with 5 splits of a disjoint part: an independent replication. *sd/se* divides the standard
+deviation of the difference (over single splits; over disjoint parts) by the standard error: 1 is
+right, above 1 the printed error is too small.
+
+    PGM_EXPR_DATA=folder python benchmarks/comparison.py [--data pbmc68k_reduced kang_ifnb_2k]
+                         [--runs folder] [--out benchmarks/results/comparison.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import pgm_expr
+from pgm_expr.data import load_dataset
+from pgm_expr.evaluation import Difference, difference, rank
+from pgm_expr.inference import load_tensors
+
+CELLS, SPLITS, HALF, FEWER = 600, 8, 4, 5
+GRIDS = {
+    10: dict(likelihoods=["nb", "zinb", "poisson"], priors=["normal", "mog"]),
+    3: dict(likelihoods=["nb"], priors=["normal", "mog"]),
+}
+FIT = dict(hidden=64, epochs=60, draws=30, n_top_genes=200, progress=False)
+COLUMNS = {
+    "data": "data",
+    "rule": "rule",
+    "pairs": "pairs of variants x splits",
+    "declared": "declared",
+    "again": "wins again",
+    "null": "declared, same variant",
+    "winner": "winner again",
+    "ratio": "sd/se, median",
+    "most": "sd/se, largest",
+}
+Scores = dict[str, torch.Tensor]
+Fits = dict[str, list[list[Scores]]]  # by variant, split and seed
+Better = Callable[[Difference], bool]
+Case = tuple[float, bool, float]  # difference, whether it is declared, difference elsewhere
+
+
+def beyond(found: Difference) -> bool:
+    """The rule of two standard errors; of cells alone where there is one split."""
+    error = found.se_cells if found.se is None else found.se
+    return abs(found.mean) > 2 * error
+
+
+def certain(found: Difference) -> bool:
+    """The rule of `tie`."""
+    return found.certain
+
+
+def fitted(adata, out: Path, splits: int, seeds: int) -> Fits:
+    """Scores of all variants; fits that the folder has are read."""
+    found: Fits = {}
+    for latent, grid in GRIDS.items():
+        folder = out / f"latent-{latent}"
+        pgm_expr.compare(
+            adata, out=folder, splits=splits, seeds=seeds, latent=latent, **grid, **FIT
+        )
+        for place in sorted((folder / "runs").iterdir()):
+            names = [
+                [f"split-{i}-seed-{s}" if i else f"seed-{s}" for s in range(seeds)]
+                for i in range(splits)
+            ]
+            found[f"{place.name}_{latent}"] = [
+                [load_tensors(place / name / "heldout.safetensors")[0] for name in of_split]
+                for of_split in names
+            ]
+    return found
+
+
+def taken(fits: list[list[Scores]], splits, seeds=(0,)) -> list[list[Scores]]:
+    """The fits of some splits and seeds."""
+    return [[fits[i][s] for s in seeds] for i in splits]
+
+
+def partitions(size: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Splits to decide on, and splits to check on: as many, none in both."""
+    for here in itertools.combinations(range(SPLITS), size):
+        rest = [i for i in range(SPLITS) if i not in here]
+        if size == 1:
+            yield from ((here, (i,)) for i in rest)
+        else:
+            yield here, tuple(rest)
+
+
+def cases(fits: Fits, places, better: Better) -> Iterator[Case]:
+    """Every pair of variants by every place to decide and to check."""
+    for (a, b), (here, there) in itertools.product(itertools.combinations(fits, 2), places):
+        found = difference(taken(fits[a], here), taken(fits[b], here))
+        elsewhere = difference(taken(fits[a], there), taken(fits[b], there))
+        yield found.mean, better(found), elsewhere.mean
+
+
+def null_cases(fits: Fits, places, better: Better) -> list[bool]:
+    """Whether a variant is declared better than itself with other seeds."""
+    heres = dict.fromkeys(here for here, _ in places)
+    return [
+        better(difference(taken(own, here), taken(own, here, (1,))))
+        for own in fits.values()
+        for here in heres
+        if len(own[0]) > 1
+    ]
+
+
+def winners(fits: Fits, places, better: Better) -> Iterator[bool]:
+    """Whether a winner, declared better than every other variant, is the best elsewhere."""
+    one = dict.fromkeys(fits, "counts")
+    for here, there in places:
+        first, *others = rank({name: taken(own, here) for name, own in fits.items()}, one)
+        gaps = [difference(taken(fits[first], here), taken(fits[o], here)) for o in others]
+        if all(better(gap) and gap.mean > 0 for gap in gaps):
+            tests = {name: taken(own, there) for name, own in fits.items()}
+            yield max(tests, key=lambda name: _mean(tests[name])) == first
+
+
+def _mean(fits: list[list[Scores]]) -> float:
+    return float(np.mean([[one["iwae_4k"].mean().item() for one in split] for split in fits]))
+
+
+def ratios(fits: Fits) -> list[float]:
+    """Spread of each difference over single splits by the error that one of them prints."""
+    found = []
+    for a, b in itertools.combinations(fits, 2):
+        each = [difference(taken(fits[a], [i]), taken(fits[b], [i])) for i in range(SPLITS)]
+        error = np.sqrt(np.mean([one.se_cells**2 for one in each]))
+        found.append(float(np.std([one.mean for one in each], ddof=1) / error))
+    return found
+
+
+def row(data: str, rule: str, found: list[Case], **more) -> dict:
+    """One row of the table, from cases."""
+    seen = [(here > 0) == (there > 0) for here, declared, there in found if declared]
+    spread = more.pop("ratios", None)
+    if spread:
+        more |= {"ratio": round(float(np.median(spread)), 2), "most": round(max(spread), 2)}
+    return {
+        "data": data,
+        "rule": rule,
+        "pairs": len(found),
+        "declared": round(len(seen) / len(found), 3),
+        "again": round(float(np.mean(seen)), 3) if seen else "",
+        **{
+            key: round(float(np.mean(v)), 3) if key != "ratio" and key != "most" else v
+            for key, v in more.items()
+            if v != []
+        },
+    }
+
+
+def of_splits(data: str, fits: Fits) -> Iterator[dict]:
+    """Rows of one set of cells."""
+    for rule, size, better in (
+        ("one split, 2 se of cells", 1, beyond),
+        ("4 splits, 2 se", HALF, beyond),
+        ("4 splits, tie", HALF, certain),
+    ):
+        places = [*partitions(size)]
+        yield row(
+            data,
+            rule,
+            [*cases(fits, places, better)],
+            null=null_cases(fits, places, better),
+            winner=[*winners(fits, places, better)],
+            ratios=ratios(fits) if size == 1 else None,
+        )
+    everywhere = [(tuple(range(SPLITS)), (i,)) for i in range(SPLITS)]
+    for rule, better in (("8 splits, 2 se", beyond), ("8 splits, tie", certain)):
+        found = [*cases(fits, everywhere, better)]
+        nulls = null_cases(fits, everywhere, better)
+        won = [*winners(fits, everywhere, better)]
+        yield row(data, rule, found, null=nulls, winner=won)
+
+
+def of_parts(data: str, parts: list[Fits]) -> Iterator[dict]:
+    """Rows of disjoint parts of the cells, each with splits of its own."""
+    own = range(FEWER)
+    gaps = {
+        (a, b): [difference(taken(p[a], own), taken(p[b], own)) for p in parts]
+        for a, b in itertools.combinations(parts[0], 2)
+    }
+    spread = [
+        float(np.std([g.mean for g in each], ddof=1) / np.sqrt(np.mean([g.se**2 for g in each])))
+        for each in gaps.values()
+    ]
+    for rule, better in (("other cells, 2 se", beyond), ("other cells, tie", certain)):
+        found = [
+            (here.mean, better(here), there.mean)
+            for each in gaps.values()
+            for here, there in itertools.permutations(each, 2)
+        ]
+        yield row(data, rule, found, ratios=spread)
+
+
+def measured(data: str, runs: Path) -> Iterator[dict]:
+    """All rows of a data set; its first 600 cells in random order are split 8 times."""
+    adata = load_dataset(data)
+    order = np.random.default_rng(0).permutation(adata.n_obs)
+    number = min(3, adata.n_obs // CELLS)
+    parts = [adata[order[CELLS * i : CELLS * (i + 1)]].copy() for i in range(number)]
+    first = fitted(parts[0], runs / data / "part-0", SPLITS, seeds=2)
+    yield from of_splits(data, first)
+    others = [
+        fitted(part, runs / data / f"part-{i}", FEWER, seeds=1)
+        for i, part in enumerate(parts[1:], 1)
+    ]
+    if others:
+        yield from of_parts(data, [first, *others])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", nargs="+", default=["pbmc68k_reduced", "kang_ifnb_2k"])
+    parser.add_argument("--runs", type=Path, help="where fits are kept; a second call reads them")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="where figures are kept, as JSON")
+    args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as folder:
+        rows = [row for data in args.data for row in measured(data, args.runs or Path(folder))]
+    for each in rows:
+        print("  ".join(f"{key} {value}" for key, value in each.items()), flush=True)
+    if args.out:
+        found = {
+            "benchmark": "comparison",
+            "command": f"python benchmarks/comparison.py --data {' '.join(args.data)}",
+            "version": version("pgm-expr"),
+            "columns": COLUMNS,
+            "rows": rows,
+        }
+        args.out.write_text(json.dumps(found, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
