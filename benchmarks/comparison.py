@@ -1,24 +1,26 @@
 """Does the winner of `compare` win again on other splits and on other cells?
 
-Variants of `vae` (likelihood, prior, latent size) are fitted to 8 random splits of 600 cells. Every
-pair of variants is a case, and a variant against itself with other seeds is a case without a
-difference. Three rules say whether one of a pair is better:
+Variants of `vae` (likelihood, prior, latent size) are fitted to 8 random splits of 600 cells.
+Every pair of variants is a case, and a variant against itself with other seeds is a case without
+a difference. The rules that declare one of a pair better are:
 
-- one split: beyond 2 standard errors over cells, as version 0.6.0 printed it (`dse`);
-- 4 splits: beyond 2 of the standard error `se` over cells, seeds and splits;
-- `tie`: 4 splits, not a tie, which is the 95% interval by Student's t with 3 degrees of freedom.
+- one split, beyond 2 standard errors over cells, as version 0.6.0 printed it (`dse`); since 0.7.0
+  one split declares nothing;
+- 4 splits, beyond 2 of the standard error `se` over cells, seeds and splits;
+- 4 splits, not `tie`: the 95% interval by Student's t with 3 degrees of freedom excludes 0.
 
-*declared* is the share of pairs of which one is declared better. *wins again* is the share of these
-in which the same one is better elsewhere: in another split, in the other 4 splits, and for "8
-splits" (`se` over all of them) in each single split. *declared, same variant* should be at most
-0.05. *winner again*: the best on validation cells, where every other variant is declared worse, is
-the best on the test cells of the other splits. Rows "other cells" compare 5 splits of one part of
-the cells with 5 splits of a disjoint part: an independent replication. *sd/se* divides the standard
-deviation of the difference (over single splits; over disjoint parts) by the standard error: 1 is
-right, above 1 the printed error is too small.
+*Declared* is the share of pairs of which one is declared better. *Wins again* is the share of
+these in which the same one is better elsewhere: in another split, in the other 4 splits, and for
+"8 splits" (`se` over all of them) in each single split. *Same variant* is the share declared where
+there is no difference; it should be at most 0.05. *Winners* are of comparisons of three variants
+(all triples): the best on validation cells, declared better than both others on test cells; *win
+again* is the share of them that are the best of the three on the test cells elsewhere. Rows "other
+cells" compare 5 splits of one part of the cells with 5 splits of disjoint parts: an independent
+replication. *sd/se* divides the standard deviation of the difference (over single splits; over
+disjoint parts) by the standard error: 1 is right, above 1 the printed error is too small.
 
-    PGM_EXPR_DATA=folder python benchmarks/comparison.py [--data pbmc68k_reduced kang_ifnb_2k]
-                         [--runs folder] [--out benchmarks/results/comparison.json]
+    PGM_EXPR_DATA=folder python benchmarks/comparison.py [--data NAME ...] [--runs folder]
+                         [--out benchmarks/results/comparison.json]
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ import torch
 
 import pgm_expr
 from pgm_expr.data import load_dataset
-from pgm_expr.evaluation import Difference, difference, rank
+from pgm_expr.evaluation import Difference, difference
 from pgm_expr.inference import load_tensors
 
 CELLS, SPLITS, HALF, FEWER = 600, 8, 4, 5
@@ -52,11 +54,13 @@ COLUMNS = {
     "pairs": "pairs of variants x splits",
     "declared": "declared",
     "again": "wins again",
-    "null": "declared, same variant",
-    "winner": "winner again",
+    "null": "same variant",
+    "winners": "winners",
+    "winner": "win again",
     "ratio": "sd/se, median",
     "most": "sd/se, largest",
 }
+DATA = ["pbmc68k_reduced", "kang_ifnb_2k", "glioblastoma_panobinostat_zhao300g"]
 Scores = dict[str, torch.Tensor]
 Fits = dict[str, list[list[Scores]]]  # by variant, split and seed
 Better = Callable[[Difference], bool]
@@ -129,18 +133,26 @@ def null_cases(fits: Fits, places, better: Better) -> list[bool]:
 
 
 def winners(fits: Fits, places, better: Better) -> Iterator[bool]:
-    """Whether a winner, declared better than every other variant, is the best elsewhere."""
-    one = dict.fromkeys(fits, "counts")
+    """Whether the declared winner of three variants is the best of them elsewhere."""
     for here, there in places:
-        first, *others = rank({name: taken(own, here) for name, own in fits.items()}, one)
-        gaps = [difference(taken(fits[first], here), taken(fits[o], here)) for o in others]
-        if all(better(gap) and gap.mean > 0 for gap in gaps):
-            tests = {name: taken(own, there) for name, own in fits.items()}
-            yield max(tests, key=lambda name: _mean(tests[name])) == first
+        chosen = {name: _mean(taken(own, here), "validation") for name, own in fits.items()}
+        elsewhere = {name: _mean(taken(own, there), "iwae_4k") for name, own in fits.items()}
+        wins = {
+            (a, b): _wins(fits, a, b, here, better) for a, b in itertools.permutations(fits, 2)
+        }
+        for three in itertools.combinations(fits, 3):
+            first = max(three, key=chosen.__getitem__)
+            if all(wins[first, other] for other in three if other != first):
+                yield max(three, key=elsewhere.__getitem__) == first
 
 
-def _mean(fits: list[list[Scores]]) -> float:
-    return float(np.mean([[one["iwae_4k"].mean().item() for one in split] for split in fits]))
+def _wins(fits: Fits, one: str, other: str, here, better: Better) -> bool:
+    found = difference(taken(fits[one], here), taken(fits[other], here))
+    return better(found) and found.mean > 0
+
+
+def _mean(fits: list[list[Scores]], key: str) -> float:
+    return float(np.mean([[one[key].mean().item() for one in split] for split in fits]))
 
 
 def ratios(fits: Fits) -> list[float]:
@@ -153,48 +165,41 @@ def ratios(fits: Fits) -> list[float]:
     return found
 
 
-def row(data: str, rule: str, found: list[Case], **more) -> dict:
-    """One row of the table, from cases."""
-    seen = [(here > 0) == (there > 0) for here, declared, there in found if declared]
-    spread = more.pop("ratios", None)
-    if spread:
-        more |= {"ratio": round(float(np.median(spread)), 2), "most": round(max(spread), 2)}
+def row(data: str, rule: str, found: list[Case], *, null=(), won=(), spread=()) -> dict:
+    """One row of the table, from cases, cases without a difference, winners and ratios."""
+    again = [(here > 0) == (there > 0) for here, declared, there in found if declared]
     return {
         "data": data,
         "rule": rule,
         "pairs": len(found),
-        "declared": round(len(seen) / len(found), 3),
-        "again": round(float(np.mean(seen)), 3) if seen else "",
-        **{
-            key: round(float(np.mean(v)), 3) if key != "ratio" and key != "most" else v
-            for key, v in more.items()
-            if v != []
-        },
+        "declared": len(again) / len(found),
+        "again": _share(again),
+        "null": _share(null),
+        "winners": len(won) or "",
+        "winner": _share(won),
+        "ratio": float(np.median(spread)) if spread else "",
+        "most": max(spread, default=""),
     }
+
+
+def _share(yes) -> float | str:
+    return float(np.mean(yes)) if yes else ""
 
 
 def of_splits(data: str, fits: Fits) -> Iterator[dict]:
     """Rows of one set of cells."""
-    for rule, size, better in (
-        ("one split, 2 se of cells", 1, beyond),
-        ("4 splits, 2 se", HALF, beyond),
-        ("4 splits, tie", HALF, certain),
-    ):
-        places = [*partitions(size)]
-        yield row(
-            data,
-            rule,
-            [*cases(fits, places, better)],
-            null=null_cases(fits, places, better),
-            winner=[*winners(fits, places, better)],
-            ratios=ratios(fits) if size == 1 else None,
-        )
     everywhere = [(tuple(range(SPLITS)), (i,)) for i in range(SPLITS)]
-    for rule, better in (("8 splits, 2 se", beyond), ("8 splits, tie", certain)):
-        found = [*cases(fits, everywhere, better)]
-        nulls = null_cases(fits, everywhere, better)
-        won = [*winners(fits, everywhere, better)]
-        yield row(data, rule, found, null=nulls, winner=won)
+    for rule, places, better in (
+        ("one split, 2 se of cells", [*partitions(1)], beyond),
+        ("4 splits, 2 se", [*partitions(HALF)], beyond),
+        ("4 splits, not tie", [*partitions(HALF)], certain),
+        ("8 splits, 2 se", everywhere, beyond),
+        ("8 splits, not tie", everywhere, certain),
+    ):
+        found = [*cases(fits, places, better)]
+        null, won = null_cases(fits, places, better), [*winners(fits, places, better)]
+        spread = ratios(fits) if rule.startswith("one") else ()
+        yield row(data, rule, found, null=null, won=won, spread=spread)
 
 
 def of_parts(data: str, parts: list[Fits]) -> Iterator[dict]:
@@ -208,13 +213,13 @@ def of_parts(data: str, parts: list[Fits]) -> Iterator[dict]:
         float(np.std([g.mean for g in each], ddof=1) / np.sqrt(np.mean([g.se**2 for g in each])))
         for each in gaps.values()
     ]
-    for rule, better in (("other cells, 2 se", beyond), ("other cells, tie", certain)):
+    for rule, better in (("other cells, 2 se", beyond), ("other cells, not tie", certain)):
         found = [
             (here.mean, better(here), there.mean)
             for each in gaps.values()
             for here, there in itertools.permutations(each, 2)
         ]
-        yield row(data, rule, found, ratios=spread)
+        yield row(data, rule, found, spread=spread)
 
 
 def measured(data: str, runs: Path) -> Iterator[dict]:
@@ -235,7 +240,7 @@ def measured(data: str, runs: Path) -> Iterator[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", nargs="+", default=["pbmc68k_reduced", "kang_ifnb_2k"])
+    parser.add_argument("--data", nargs="+", default=DATA)
     parser.add_argument("--runs", type=Path, help="where fits are kept; a second call reads them")
     parser.add_argument("--out", type=Path, metavar="FILE", help="where figures are kept, as JSON")
     args = parser.parse_args()
@@ -243,6 +248,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = [row for data in args.data for row in measured(data, args.runs or Path(folder))]
     for each in rows:
+        each |= {key: round(v, 3) for key, v in each.items() if isinstance(v, float)}
         print("  ".join(f"{key} {value}" for key, value in each.items()), flush=True)
     if args.out:
         found = {

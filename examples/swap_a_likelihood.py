@@ -21,7 +21,7 @@ SHOWN = ["likelihood", "heldout_elbo", "heldout_iwae_4k", "diff", "se", "tie", "
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smoke", action="store_true", help="a few epochs, figures mean nothing")
-    quick = dict(epochs=2, draws=5) if parser.parse_args().smoke else {}
+    quick = dict(epochs=2, draws=5, splits=2) if parser.parse_args().smoke else {}
     with tempfile.TemporaryDirectory() as out:
         table = pgm_expr.compare(
             "pbmc68k_reduced", likelihoods=LIKELIHOODS, out=out, progress=False, **quick

@@ -101,30 +101,44 @@ def test_certain_by_students_t(splits, limit):
     assert not seen(limit - 0.01).certain and not seen(-limit + 0.01).certain
 
 
-def of_estimators(rng, splits, n=200):
-    """Differences of two predictors, the training means of two features, by split.
+def of_estimators(rng, splits, seeds=1, n=200):
+    """Differences of two predictors, the training means of two features with noise of each seed.
 
-    They are equally good; which is better in one data set depends on its training cells.
+    They are equally good; which is better in one data set depends on its cells and seeds.
     """
     x = rng.normal(size=(n, 2))
     gaps = []
     for split in range(splits):
         order = np.random.default_rng(split).permutation(n)
         test, train = order[: n // 5], order[n // 5 + n // 12 :]
-        loss = (x[test] - x[train].mean(0)) ** 2
-        gaps.append(torch.from_numpy(loss[:, :1] - loss[:, 1:]).T)
+        noise = 0.3 * rng.normal(size=(seeds, 1, 2))
+        loss = (x[test] - x[train].mean(0) - noise) ** 2
+        gaps.append(torch.from_numpy(loss[..., 0] - loss[..., 1]))
     return gaps
 
 
-@pytest.mark.parametrize("splits", [3, 5, 8])
-def test_equal_predictors_are_told_apart_in_at_most_5_percent(splits):
+CASES = [(2, 1), (3, 2), (5, 1), (5, 3), (8, 1), (8, 3)]  # splits, seeds
+
+
+@pytest.mark.parametrize("splits, seeds", CASES)
+def test_equal_predictors_are_told_apart_in_at_most_5_percent(splits, seeds):
     """400 data sets: at 5% more than 33 occur once in 1,000 times."""
     rng = np.random.default_rng(0)
-    certain = sum(paired(of_estimators(rng, splits)).certain for _ in range(400))
-    assert certain <= 33
+    found = [paired(of_estimators(rng, splits, seeds)) for _ in range(400)]
+    assert sum(one.certain for one in found) <= 33
+    assert sum(abs(one.mean) > 2 * one.se for one in found) <= 33
+
+
+@pytest.mark.parametrize("splits, seeds", CASES)
+def test_the_standard_error_is_the_spread_over_data_sets(splits, seeds):
+    """0.95 to 1.5 times the standard deviation, which has a relative error of 0.035."""
+    rng = np.random.default_rng(1)
+    found = [paired(of_estimators(rng, splits, seeds)) for _ in range(400)]
+    error = math.sqrt(np.mean([one.se**2 for one in found]))
+    assert 0.95 < error / np.std([one.mean for one in found]) < 1.5
 
 
 def test_without_the_correction_for_overlap_they_would_be_told_apart_too_often():
     rng = np.random.default_rng(0)
-    certain = sum(paired(of_estimators(rng, 8), ratio=0.0).certain for _ in range(400))
-    assert certain > 33
+    found = [paired(of_estimators(rng, 8, 3), ratio=0.0) for _ in range(400)]
+    assert sum(abs(one.mean) > 2 * one.se for one in found) > 33
