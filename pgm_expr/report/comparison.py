@@ -20,9 +20,9 @@ NOTE = (
     "K = {fine:,}. {error}"
 )
 TOTAL = (
-    "se: its standard error over cells, seeds and {splits} splits (Nadeau and Bengio 2003); cells, "
-    "seeds, splits: the part of each. tie: the 95% interval (Student's t) holds 0, or diff is below "
-    "its change from K = {k:,} to {fine:,}."
+    "se: its standard error over cells, seeds and {splits} splits (Nadeau and Bengio 2003); "
+    "cells, seeds, splits: the part of each. tie: the 95% interval (Student's t) holds 0, or diff "
+    "is below its change from K = {k:,} to {fine:,}."
 )
 TOGETHER = " One seed per split: seeds are part of splits; pass seeds=2 to separate them."
 ONE_SPLIT = (
