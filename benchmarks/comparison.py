@@ -10,14 +10,19 @@ a difference. The rules that declare one of a pair better are:
 - 4 splits, not `tie`: the 95% interval by Student's t with 3 degrees of freedom excludes 0.
 
 *Declared* is the share of pairs of which one is declared better. *Wins again* is the share of
-these in which the same one is better elsewhere: in another split, in the other 4 splits, and for
-"8 splits" (`se` over all of them) in each single split. *Same variant* is the share declared where
-there is no difference; it should be at most 0.05. *Winners* are of comparisons of three variants
-(all triples): the best on validation cells, declared better than both others on test cells; *win
-again* is the share of them that are the best of the three on the test cells elsewhere. Rows "other
-cells" compare 5 splits of one part of the cells with 5 splits of disjoint parts: an independent
-replication. *sd/se* divides the standard deviation of the difference (over single splits; over
-disjoint parts) by the standard error: 1 is right, above 1 the printed error is too small.
+these in which the same one is better elsewhere, as the rule says: in another split, in the mean of
+the other 4, in the eighth, and for 8 splits in each of them. *Same variant* is the share declared
+where there is no difference; it should be at most 0.05. *Winners* are of comparisons of three
+variants (all triples): the best on validation cells, declared better than both others on test
+cells; *win again* is the share of them that are the best of the three on the test cells elsewhere.
+Rows "other cells" compare 5 splits of one part of the cells with 5 splits of disjoint parts: an
+independent replication. *sd/se* divides the standard deviation of the difference (over single
+splits; over disjoint parts) by the standard error: 1 is right, above 1 the printed error is too
+small.
+
+Splits do not show what happens in none of them. In the glioblastoma cells both variants with 3
+latent dimensions are 3 to 4 nats worse than usual in one split of eight. The splits without it
+declare differences that it does not confirm; all eight together declare none of these.
 
     PGM_EXPR_DATA=folder python benchmarks/comparison.py [--data NAME ...] [--runs folder]
                          [--out benchmarks/results/comparison.json]
@@ -31,7 +36,6 @@ import json
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +68,7 @@ DATA = ["pbmc68k_reduced", "kang_ifnb_2k", "glioblastoma_panobinostat_zhao300g"]
 Scores = dict[str, torch.Tensor]
 Fits = dict[str, list[list[Scores]]]  # by variant, split and seed
 Better = Callable[[Difference], bool]
+Place = tuple[tuple[int, ...], tuple[int, ...]]  # splits to decide on, splits to check on
 Case = tuple[float, bool, float]  # difference, whether it is declared, difference elsewhere
 
 
@@ -103,14 +108,16 @@ def taken(fits: list[list[Scores]], splits, seeds=(0,)) -> list[list[Scores]]:
     return [[fits[i][s] for s in seeds] for i in splits]
 
 
-def partitions(size: int) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Splits to decide on, and splits to check on: as many, none in both."""
-    for here in itertools.combinations(range(SPLITS), size):
-        rest = [i for i in range(SPLITS) if i not in here]
-        if size == 1:
-            yield from ((here, (i,)) for i in rest)
-        else:
-            yield here, tuple(rest)
+def partitions(size: int) -> list[Place]:
+    """Splits to decide on, and all others to check on."""
+    every = range(SPLITS)
+    heres = itertools.combinations(every, size)
+    return [(here, tuple(i for i in every if i not in here)) for here in heres]
+
+
+def singly(places: list[Place]) -> list[Place]:
+    """The same, with each split to check on alone; all of them where all decide."""
+    return [(here, (i,)) for here, there in places for i in there or here]
 
 
 def cases(fits: Fits, places, better: Better) -> Iterator[Case]:
@@ -188,13 +195,17 @@ def _share(yes) -> float | str:
 
 def of_splits(data: str, fits: Fits) -> Iterator[dict]:
     """Rows of one set of cells."""
-    everywhere = [(tuple(range(SPLITS)), (i,)) for i in range(SPLITS)]
+    one, half, most, everything = map(partitions, (1, HALF, SPLITS - 1, SPLITS))
     for rule, places, better in (
-        ("one split, 2 se of cells", [*partitions(1)], beyond),
-        ("4 splits, 2 se", [*partitions(HALF)], beyond),
-        ("4 splits, not tie", [*partitions(HALF)], certain),
-        ("8 splits, 2 se", everywhere, beyond),
-        ("8 splits, not tie", everywhere, certain),
+        ("one split, 2 se of cells; another split", singly(one), beyond),
+        ("4 splits, 2 se; another split", singly(half), beyond),
+        ("4 splits, not tie; another split", singly(half), certain),
+        ("4 splits, 2 se; mean of the other 4", half, beyond),
+        ("4 splits, not tie; mean of the other 4", half, certain),
+        ("7 splits, 2 se; the eighth", most, beyond),
+        ("7 splits, not tie; the eighth", most, certain),
+        ("8 splits, 2 se; one of them", singly(everything), beyond),
+        ("8 splits, not tie; one of them", singly(everything), certain),
     ):
         found = [*cases(fits, places, better)]
         null, won = null_cases(fits, places, better), [*winners(fits, places, better)]
@@ -254,7 +265,7 @@ def main() -> None:
         found = {
             "benchmark": "comparison",
             "command": f"python benchmarks/comparison.py --data {' '.join(args.data)}",
-            "version": version("pgm-expr"),
+            "version": pgm_expr.__version__,
             "columns": COLUMNS,
             "rows": rows,
         }

@@ -14,7 +14,7 @@ from ..data import ARGUMENTS
 from ..inference.progress import tally
 from ..runs.table import Table, prepare
 from ..zoo import Story
-from .fits import Job, Work, digest, results
+from .fits import Work, digest, results
 from .grid import Variant, check_settings, variants
 from .table import Comparison, tabulate
 
@@ -127,13 +127,11 @@ def compare(
     work.begin(overwrite, {name: digest(story) for name, story in known.items()})
     fitted = [variant for variant in wanted if variant not in refused]
     todo = [*product(fitted, range(splits), range(seeds))]
-    done: dict[Job, Any] = {}
-    for job, result in tally(results(work, todo, jobs), todo, show=progress):
-        if isinstance(result, str):
-            refused[job[0]] = result
-        done[job] = result
+    done = dict(tally(results(work, todo, jobs), todo, show=progress))
+    refused |= {job[0]: result for job, result in done.items() if isinstance(result, str)}
+    scored = {job: result for job, result in done.items() if not isinstance(result, str)}
     fits = {
-        variant: [[done[variant, split, seed] for seed in range(seeds)] for split in range(splits)]
+        variant: [[scored[variant, i, seed] for seed in range(seeds)] for i in range(splits)]
         for variant in fitted
         if variant not in refused
     }
