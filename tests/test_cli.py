@@ -231,7 +231,7 @@ def test_fit_and_compare_take_perturbations_target_and_gene_sets(folder, run, tm
     assert notes["dims"] == {"genes": 40, "perturbations": 2}
     fields = {field["kind"]: field for field in notes["encoding"]["fields"]}
     assert fields["perturbation"]["levels"] == ["type1", "type2"] and fields["target"]["sd"] > 0
-    line = f"compare {timed} --out {tmp_path}/c --seeds 1 --epochs 1 --draws 2 {told}"
+    line = f"compare {timed} --out {tmp_path}/c --splits 1 --epochs 1 --draws 2 {told}"
     assert run(*line.split())[0] == 0
     code, _, err = run(*line.replace("--control type0", "").split())
     assert code == 2 and "other settings (columns)" in err
@@ -251,12 +251,12 @@ def test_data_says_what_is_there(folder, run):
 def test_compare_prints_a_ranking_and_a_verdict(run, folder, tmp_path):
     line = (
         f"compare {folder}/cells.h5ad --out {tmp_path}/c --likelihoods nb,zinb,gaussian "
-        "--objectives trace,mean-field --priors normal,mog --betas 1 --seeds 1 --epochs 2 "
+        "--objectives trace,mean-field --priors normal,mog --betas 1 --splits 2 --epochs 2 "
         "--draws 5 --labels-key type --set hidden=8 --set components=3"
     )
     code, printed, _ = run(*line.split())
     assert code == 0
-    words_of_page = ("log p of counts given library", "diff", "dse", "Use NB", "tie: within two")
+    words_of_page = ("log p of counts given library", "diff", "se", "Best", "Use NB", "2 splits")
     for words in words_of_page:
         assert words in printed
     assert "refused: gaussian takes values, these data are counts" in printed

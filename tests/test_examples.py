@@ -49,7 +49,7 @@ ROWS = {  # the names of the lines that hold figures
 }
 WRITES = {"criticism": r"criticism(-\w+)?\.png"}  # in the current folder; others write nothing
 
-SAYS = dict.fromkeys(ROWS, r"heldout_elbo +heldout_iwae_4k +diff +dse +tie") | {
+SAYS = dict.fromkeys(ROWS, r"heldout_elbo +heldout_iwae_4k +diff +se +tie") | {
     "swap_a_likelihood": r"^Use (NB|ZINB): ZINB is [+-]\d+\.\d+ ± \d+\.\d+ nats per held-out cell",
     "break_and_cure": r"^  (posterior collapse: KL is|the latent dimensions are in use)",
     "dispersion_by_batch": r"^dispersion of batch 0 over batch 1: \d+\.\d+ .* the truth is 4$",

@@ -1,4 +1,4 @@
-"""Fits of a comparison: one run per variant and seed, each in a separate folder."""
+"""Fits of a comparison: one run per variant, split and seed, each in a separate folder."""
 
 from __future__ import annotations
 
@@ -27,13 +27,16 @@ from ..zoo import Story
 from .grid import Variant
 
 HELD_OUT, SETTINGS = "heldout.safetensors", "settings.json"
+SEEDS = 100  # between the seeds of one split and those of the next
+Job = tuple[Variant, int, int]  # a variant, the number of a split and the number of a seed
+Result = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and figures of `evaluation.score`
 
 
 @dataclass(frozen=True)
 class Work:
-    """Data, stories and settings that the fits share."""
+    """Data, one table per split, stories and settings that the fits share."""
 
-    table: Table
+    tables: Sequence[Table]
     stories: Mapping[str, str | Path | Story]
     out: Path
     draws: int
@@ -42,18 +45,7 @@ class Work:
 
     def begin(self, overwrite: bool, hashes: Mapping[str, str]) -> None:
         """Make the folder; ValueError for one with other files or settings."""
-        same = json.loads(
-            json.dumps(
-                {
-                    "source": self.table.source,
-                    "draws": self.draws,
-                    "settings": dict(self.settings),
-                    "columns": self.table.encoding.to_json(),
-                    "gene_sets": self.table.gene_sets,
-                    "stories": dict(hashes),
-                }
-            )
-        )
+        same = json.loads(json.dumps(self._identity(hashes)))
         place = self.out / SETTINGS
         if self.out.exists() and any(self.out.iterdir()) and not overwrite:
             _refuse_other(place, same)
@@ -64,31 +56,49 @@ class Work:
         self.out.mkdir(parents=True, exist_ok=True)
         write_atomically(place, json.dumps(same, indent=1).encode())
 
-    def run(self, variant: Variant, seed: int) -> tuple[dict[str, Tensor], dict] | str:
+    def _identity(self, hashes: Mapping[str, str]) -> dict[str, Any]:
+        """What two comparisons in one folder share; the first table fixes data and splits."""
+        first = self.tables[0]
+        return {
+            "source": first.source,
+            "draws": self.draws,
+            "settings": dict(self.settings),
+            "columns": first.encoding.to_json(),
+            "gene_sets": first.gene_sets,
+            "stories": dict(hashes),
+        }
+
+    def run(self, variant: Variant, split: int, seed: int) -> Result | str:
         """Scores of one fit, from its folder where they exist; a sentence where it failed."""
-        folder = self.out / "runs" / variant.name / f"seed-{seed}"
+        table, folder = self.tables[split], self.folder(variant, split, seed)
         try:
-            if not (folder / HELD_OUT).exists():
-                run = self._fitted(variant, seed, folder)
-                save_tensors(folder / HELD_OUT, *self._judged(run))
-            return load_tensors(folder / HELD_OUT)
+            found = _stored(folder)
+            if found is None:
+                found = self._judged(self._fitted(variant, table, SEEDS * split + seed, folder))
+                save_tensors(folder / HELD_OUT, *found)
+            return found
         except (ValueError, FloatingPointError) as error:
             return str(error)
 
-    def _fitted(self, variant: Variant, seed: int, folder: Path) -> Fitted:
+    def folder(self, variant: Variant, split: int, seed: int) -> Path:
+        """Where a fit is kept; the first split has the names of version 0.6.0."""
+        name = f"split-{split}-seed-{seed}" if split else f"seed-{seed}"
+        return self.out / "runs" / variant.name / name
+
+    def _fitted(self, variant: Variant, table: Table, seed: int, folder: Path) -> Fitted:
         story = self.stories[variant.story]
         _, spec = zoo.find_story(story)
         story = spec if spec.own else story  # a user's file is executed once per fit
         settings = variant.settings(spec, self.settings)
         if (folder / MODEL).exists():
             run = load(folder, story, device=self.device)
-            run.table = self.table
+            run.table = table
             return run
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a collapsed row says so
             options: dict[str, Any] = {**variant.parts(), **settings}
             return fit_table(
-                self.table,
+                table,
                 story,
                 objective=variant.objective_name,
                 device=self.device,
@@ -99,19 +109,28 @@ class Work:
                 **options,
             )
 
-    def _judged(self, run: Fitted) -> tuple[dict[str, Tensor], dict]:
-        split = self.table.split
-        cells = self.table.cells.to(run.device).withheld(but=("label",))  # for the probe
+    def _judged(self, run: Fitted) -> Result:
+        table = run.training_table()
+        split, cells = table.split, table.cells.to(run.device).withheld(but=("label",))  # probe
         tensors, figures = evaluation.score(
             run.model,
             run.guide,
             lambda: sweep(cells, split.development, SWEEP),
             lambda: sweep(cells, split.test, SWEEP // 8),
-            labels=len(self.table.encoding.labels),
+            labels=len(table.encoding.labels),
             draws=self.draws,
+            validation=lambda: sweep(cells, split.validation, SWEEP // 8),
         )
         seconds = sum(row["seconds"] for row in run.history)
         return tensors, figures | {"seconds": seconds, "measure": zoo.measure(run.model)}
+
+
+def _stored(folder: Path) -> Result | None:
+    """Scores of an earlier call; None where there are none, or none of validation cells."""
+    if not (folder / HELD_OUT).exists():
+        return None
+    tensors, figures = load_tensors(folder / HELD_OUT)
+    return (tensors, figures) if "validation" in tensors else None
 
 
 def digest(story: Story) -> str:
@@ -124,7 +143,7 @@ def _refuse_other(place: Path, same: Mapping[str, Any]) -> None:
         old = json.loads(place.read_text())
         changed = [key for key in same if key != "stories" and old.get(key) != same[key]]
         for key, digest in same["stories"].items():
-            changed += [f"story {key}"] * (old["stories"].get(key, digest) != digest)
+            changed += _of_story(key, old["stories"].get(key, digest), digest)
     except (OSError, ValueError, KeyError):
         raise ValueError(
             f"'{place.parent}' holds files that are no comparison. Name a new folder."
@@ -136,9 +155,14 @@ def _refuse_other(place: Path, same: Mapping[str, Any]) -> None:
         )
 
 
-def results(
-    work: Work, todo: Sequence[tuple[Variant, int]], jobs: int
-) -> Iterator[tuple[tuple[Variant, int], Any]]:
+def _of_story(name: str, old: str, new: str) -> list[str]:
+    """What changed of a story: the text of its file, or the version of the package."""
+    if old == new:
+        return []
+    return [f"story {name}" + (f" of version {old}, not {new}" if "." in old + new else "")]
+
+
+def results(work: Work, todo: Sequence[Job], jobs: int) -> Iterator[tuple[Job, Result | str]]:
     """Results of all fits, in the order of completion."""
     if jobs == 1:
         yield from ((job, work.run(*job)) for job in todo)
@@ -159,6 +183,6 @@ def _share(work: Work) -> None:
     torch.set_num_threads(1)
 
 
-def _run(variant: Variant, seed: int) -> tuple[dict[str, Tensor], dict] | str:
+def _run(variant: Variant, split: int, seed: int) -> Result | str:
     assert _shared is not None
-    return _shared.run(variant, seed)
+    return _shared.run(variant, split, seed)

@@ -1,10 +1,11 @@
-"""The table of a comparison: one row per variant, with differences to the best comparable one."""
+"""The table of a comparison: one row per variant, with differences to the first of its measure."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,28 +14,31 @@ import torch
 from .. import evaluation, report
 from ..inference import write_atomically
 from ..runs.folder import as_csv
+from .fits import Result
 from .grid import Variant
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Fits = Sequence[Sequence[Result]]  # of one variant, by split and seed
 CSV, JSON, PICTURE = "comparison.csv", "comparison.json", "comparison.png"
 COLUMNS = (
-    "story objective beta likelihood prior posterior seeds heldout_elbo heldout_elbo_sd "
-    "heldout_iwae heldout_iwae_sd heldout_iwae_4k heldout_iwae_4k_sd diff dse diff_sd tie "
+    "story objective beta likelihood prior posterior splits seeds validation validation_sd "
+    "heldout_elbo heldout_elbo_sd heldout_iwae heldout_iwae_sd heldout_iwae_4k "
+    "heldout_iwae_4k_sd diff se se_cells se_seeds se_splits tie "
     "kl kl_sd active_units probe_macro_f1 probe_macro_f1_sd seconds measure collapsed refused"
 ).split()
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Figures of all variants, best first within a measure.
+    """Figures of all variants, best on validation cells first within a measure.
 
     Parameters
     ----------
     rows
-        One per variant, refused ones last. `evaluation.rank` defines the held-out bounds, `diff`,
-        `dse`, `diff_sd` and `tie`.
+        One per variant, refused ones last. `evaluation.rank` defines the bounds of validation and
+        held-out cells, `diff`, its standard errors and `tie`.
     zero_inflation
         Whether zero inflation improves the bound, in two sentences; None unless two variants
         differ in it alone.
@@ -47,7 +51,7 @@ class Comparison:
     draws: int = 500
 
     def to_frame(self) -> pd.DataFrame:
-        """The rows as a DataFrame, best first within a measure."""
+        """The rows as a DataFrame, best on validation cells first within a measure."""
         import pandas as pd
 
         return pd.DataFrame(self.rows, columns=COLUMNS)
@@ -61,45 +65,46 @@ class Comparison:
 
 
 def tabulate(
-    wanted: Sequence[Variant],
-    refused: Mapping[Variant, str],
-    done: Mapping[Variant, Mapping[int, Any]],
-    draws: int,
+    fits: Mapping[Variant, Fits], refused: Mapping[Variant, str], draws: int, ratio: float
 ) -> Comparison:
     """Rank the fits of all variants; refused ones come last, with the reason."""
-    fits = {v: [done[v][seed] for seed in sorted(done[v])] for v in wanted if v not in refused}
-    scores = {v: [tensors for tensors, _ in each] for v, each in fits.items()}
-    figures = {v: [notes for _, notes in each] for v, each in fits.items()}
-    measures = {v: notes[0]["measure"] for v, notes in figures.items()}
-    ranked = evaluation.rank(scores, measures)
+    scores = {v: [[tensors for tensors, _ in split] for split in f] for v, f in fits.items()}
+    figures = {v: [[notes for _, notes in split] for split in f] for v, f in fits.items()}
+    measures = {v: notes[0][0]["measure"] for v, notes in figures.items()}
+    ranked = evaluation.rank(scores, measures, ratio=ratio)
     first = {m: i for i, m in reversed([*enumerate(measures.values())])}
     order = sorted(ranked, key=lambda v: first[measures[v]])  # stable: still best first
     rows = [_row(v, ranked[v], figures[v]) for v in order]
     rows += [dict.fromkeys(COLUMNS) | dict(v.items()) | {"refused": refused[v]} for v in refused]
-    return Comparison(rows, _zero_inflation(scores), draws)
+    return Comparison(rows, _zero_inflation(scores, ratio), draws)
 
 
-def _row(variant: Variant, ranked: Mapping[str, Any], notes: Sequence[Mapping]) -> dict[str, Any]:
+def _row(
+    variant: Variant, ranked: Mapping[str, Any], notes: Sequence[Sequence[Mapping]]
+) -> dict[str, Any]:
     row = dict.fromkeys(COLUMNS) | dict(variant.items()) | dict(ranked)
-    row |= {"seeds": len(notes), "measure": notes[0]["measure"]}
-    row["collapsed"] = sum(note["collapse"] is not None for note in notes)
+    row |= {"splits": len(notes), "seeds": len(notes[0]), "measure": notes[0][0]["measure"]}
+    row["collapsed"] = sum(note["collapse"] is not None for split in notes for note in split)
     for key in ("kl", "active_units", "probe_macro_f1", "seconds"):
-        values = [note[key] for note in notes if note[key] is not None]
-        if values:
-            both = torch.tensor(values, dtype=torch.double)
-            row[key] = both.mean().item()
+        values = [[note[key] for note in split] for split in notes]
+        if None not in chain(*values):
+            by_split = torch.tensor(values, dtype=torch.double)
+            row[key] = by_split.mean().item()
             if f"{key}_sd" in COLUMNS:
-                row[f"{key}_sd"] = evaluation.spread(both)
+                row[f"{key}_sd"] = evaluation.spread(by_split)
     return row
 
 
-def _zero_inflation(scores: Mapping[Variant, Any]) -> str | None:
+def _zero_inflation(scores: Mapping[Variant, Any], ratio: float) -> str | None:
     """`evaluation.zero_inflation` of all pairs of fits that differ in nb or zinb only."""
-    nb, zinb = [], []
-    for variant, fits in scores.items():
-        twin = replace(variant, likelihood="zinb")
-        if variant.likelihood == "nb" and twin in scores:
-            pairs = list(zip(fits, scores[twin], strict=False))
-            nb += [one for one, _ in pairs]
-            zinb += [other for _, other in pairs]
-    return evaluation.zero_inflation(nb, zinb) if nb else None
+    twins = [(v, replace(v, likelihood="zinb")) for v in scores if v.likelihood == "nb"]
+    both = [(scores[nb], scores[zinb]) for nb, zinb in twins if zinb in scores]
+    if not both:
+        return None
+    nb, zinb = (_joined(side) for side in zip(*both, strict=True))
+    return evaluation.zero_inflation(nb, zinb, ratio=ratio)
+
+
+def _joined(fits: Sequence[Sequence[Sequence[Any]]]) -> list[list[Any]]:
+    """Fits of several variants as if they were seeds of one, by split."""
+    return [[*chain(*splits)] for splits in zip(*fits, strict=True)]

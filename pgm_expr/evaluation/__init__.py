@@ -1,8 +1,10 @@
 """Measures of a fitted story, as functions of (model, guide, batches) or of arrays."""
 
 from .bounds.baselines import Baseline, fit_baseline
+from .bounds.differences import Difference, difference
 from .bounds.held_out import elbo, iwae, standard_error
-from .bounds.ranking import difference, rank, score, spread, uncertainty, zero_inflation
+from .bounds.ranking import rank, spread, zero_inflation
+from .bounds.scores import score
 from .counts.statistics import compare_counts, gene_statistics
 from .counts.two_sample import TwoSample, markers_on, two_sample
 from .counts.typicality import Typicality, typicality
@@ -29,6 +31,7 @@ __all__ = [
     "Calibration",
     "Classifier",
     "Clusters",
+    "Difference",
     "Explained",
     "Kept",
     "Leakage",
@@ -70,6 +73,5 @@ __all__ = [
     "standard_error",
     "two_sample",
     "typicality",
-    "uncertainty",
     "zero_inflation",
 ]

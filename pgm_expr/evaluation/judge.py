@@ -14,7 +14,7 @@ from ..inference import ELBO, Objective, latent_use, seeded
 from ..predict import Batch, draw_posterior, draw_prior, withheld
 from .bounds import held_out as heldout
 from .bounds.baselines import fit_baseline
-from .bounds.ranking import Batches
+from .bounds.scores import Batches
 from .counts.statistics import compare_counts
 from .guide.sites import has_states
 from .latent.probes import pca, probe

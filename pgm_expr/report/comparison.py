@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,10 +15,19 @@ from .pictures import COLOURS, png
 
 CHOICES = ("story", "objective", "beta", "likelihood", "prior", "posterior")
 NOTE = (
-    "elpd: held-out IWAE bound at K = {k:,}, nats per cell, mean over seeds, sd their standard "
-    "deviation; diff: to the best row of the same measure, paired over cells, with its standard "
-    "error dse, both at K = {fine:,}; tie: within two standard errors over cells and seeds, or "
-    "below the change from K = {k:,} to {fine:,}."
+    "Order: bound of validation cells. elpd: IWAE bound of test cells at K = {k:,}, nats per "
+    "cell, mean over fits. diff: to row 0 of the same measure, paired over test cells, at "
+    "K = {fine:,}. {error}"
+)
+TOTAL = (
+    "se: its standard error over cells, seeds and {splits} splits (Nadeau and Bengio 2003); "
+    "cells, seeds, splits: the part of each. tie: the 95% interval (Student's t) holds 0, or diff "
+    "is below its change from K = {k:,} to {fine:,}."
+)
+TOGETHER = " One seed per split: seeds are part of splits; pass seeds=2 to separate them."
+ONE_SPLIT = (
+    "cells, seeds: its standard error over cells and seeds of one split only. The spread over "
+    "splits can be several times as large, so nothing is declared better; pass splits=5."
 )
 
 
@@ -29,12 +39,39 @@ def comparison_page(rows: Sequence[Mapping[str, Any]], sentence: str | None, dra
         _table(measure, [row for row in ranked if row["measure"] == measure])
         for measure in measures
     ]
+    for measure in measures:
+        sentence_of = best([row for row in ranked if row["measure"] == measure])
+        parts += [sentence_of] * bool(sentence_of)
     if len(measures) > 1:
         parts.append("Tables of different measures are different quantities and not compared.")
     parts += _refused([row for row in rows if row["refused"]])
     if ranked:
-        parts.append(NOTE.format(k=draws, fine=4 * draws))
+        parts.append(_note(ranked[0], draws))
     return Group(*parts, *([sentence] if sentence else []))
+
+
+def _note(row: Mapping[str, Any], draws: int) -> str:
+    """What the columns are, for so many splits and seeds."""
+    ks = {"k": draws, "fine": 4 * draws}
+    error = ONE_SPLIT if row["splits"] == 1 else TOTAL.format(splits=row["splits"], **ks)
+    if row["splits"] > 1 and row["seeds"] == 1:
+        error += TOGETHER
+    return NOTE.format(error=error, **ks)
+
+
+def best(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Whether the first of the ranked rows of one measure is the best, in one sentence."""
+    first, *others = rows
+    shown = _varying(rows)
+    name = label(first, shown)
+    if not others:
+        return ""
+    if first["splits"] == 1:
+        return f"Best on validation cells: {name}. One split does not show that it is better."
+    rivals = [label(row, shown) for row in others if row["tie"] or row["diff"] > 0]
+    if rivals:
+        return f"Best on validation cells: {name}. Not better on test cells: {'; '.join(rivals)}."
+    return f"Best: {name}, chosen on validation cells, better on test cells than every other row."
 
 
 def _table(measure: str, rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -43,22 +80,25 @@ def _table(measure: str, rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     for name in ("", *shown):
         table.add_column(name, no_wrap=True)
-    for name in ("elpd", "sd", "diff", "dse", "", "KL", "probe", "s"):
+    for name in ("elpd", "diff", "se", "cells", "seeds", "splits", "", "KL", "probe", "s"):
         table.add_column(name, justify="right", no_wrap=True)
     for rank, row in enumerate(rows):
         table.add_row(
             str(rank),
             *(f"{row[key]:g}" if key == "beta" else row[key] for key in shown),
             f"{row['heldout_iwae']:.2f}",
-            f"{row['heldout_iwae_sd']:.2f}",
             f"{row['diff']:.2f}",
-            f"{row['dse']:.2f}",
+            *(_decimals(row[key]) for key in ("se", "se_cells", "se_seeds", "se_splits")),
             "tie" if row["tie"] else "",
             f"{row['kl']:.1f}" + (" collapsed" if row["collapsed"] else ""),
             "" if row["probe_macro_f1"] is None else f"{row['probe_macro_f1']:.3f}",
             f"{row['seconds']:.0f}",
         )
     return table
+
+
+def _decimals(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _refused(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -81,7 +121,10 @@ def label(row: Mapping[str, Any], keys: Sequence[str]) -> str:
 
 
 def comparison_picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
-    """PNG of differences to the best with two standard errors, one panel per measure."""
+    """PNG of differences to the first row, one panel per measure.
+
+    Bars are two total standard errors; for one split dotted, over its cells and seeds alone.
+    """
     ranked = [row for row in rows if not row["refused"]]
     measures = list(dict.fromkeys(row["measure"] for row in ranked)) or ["nothing was fitted"]
     kinds = list(dict.fromkeys(row["likelihood"] for row in ranked))
@@ -95,11 +138,20 @@ def comparison_picture(rows: Sequence[Mapping[str, Any]]) -> bytes:
         heights = np.arange(len(same))
         for y, row in zip(heights, same, strict=True):
             colour = COLOURS[kinds.index(row["likelihood"]) % len(COLOURS)]
-            axes.errorbar(row["diff"], y, xerr=2 * row["dse"], fmt="o", color=colour, ms=4)
+            bars = axes.errorbar(row["diff"], y, xerr=2 * _error(row), fmt="o", color=colour, ms=4)
+            bars[2][0].set_linestyle("-" if row["splits"] > 1 else ":")
         axes.axvline(0, color="0.7", linewidth=1)
         axes.set_yticks(heights, [label(row, shown) for row in same], fontsize=8)
         axes.set_ylim(max(len(same), 1) - 0.5, -0.5)
-        axes.set(
-            title=f"log p of {measure}", xlabel="difference to the best, nats per cell ± 2 se"
-        )
+        axes.set(title=f"log p of {measure}", xlabel=_axis(same))
     return png(figure)
+
+
+def _error(row: Mapping[str, Any]) -> float:
+    return math.hypot(*(row[f"se_{of}"] or 0.0 for of in ("cells", "seeds", "splits")))
+
+
+def _axis(rows: Sequence[Mapping[str, Any]]) -> str:
+    one = bool(rows) and rows[0]["splits"] == 1
+    over = "se over cells and seeds of one split" if one else "se"
+    return f"difference to the first row, nats per cell ± 2 {over}"

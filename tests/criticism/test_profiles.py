@@ -84,7 +84,7 @@ def test_it_is_compared_by_its_likelihood(run):
         return sweep(cells, table.split.test, 64)
 
     tensors, figures = evaluation.score(
-        run.model, run.guide, lambda: [], held_out, labels=0, draws=3
+        run.model, run.guide, lambda: [], held_out, validation=held_out, labels=0, draws=3
     )
     assert torch.allclose(tensors["iwae"], tensors["iwae_4k"], rtol=1e-5)
     assert figures == {"kl": 0.0, "active_units": 0, "collapse": None, "probe_macro_f1": None}

@@ -28,7 +28,10 @@ def scored(table, likelihood, seed):
         return lambda: sweep(table.cells, cells, 128)
 
     train, test = batches(table.split.development), batches(table.split.test)
-    scores, _ = evaluation.score(run.model, run.guide, train, test, labels=0, draws=50)
+    validation = batches(table.split.validation)
+    scores, _ = evaluation.score(
+        run.model, run.guide, train, test, validation=validation, labels=0, draws=50
+    )
     return scores, run.model.likelihood
 
 
@@ -40,7 +43,7 @@ def verdict(gate, data_seed):
     zinb, parts = zip(*(scored(table, "zinb", seed) for seed in range(SEEDS)), strict=True)
     found = parts[0].gate_logits.sigmoid().detach().numpy()
     agreement = np.corrcoef(found, truth.gate)[0, 1] if gate else found.mean()
-    return evaluation.zero_inflation(nb, zinb), agreement
+    return evaluation.zero_inflation([nb], [zinb]), agreement
 
 
 def test_zinb_is_chosen_where_zeros_are_inflated():
