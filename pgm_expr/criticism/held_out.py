@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .. import zoo
 from ..evaluation.counts import replicates
 from ..evaluation.guide import health
-from ..evaluation.guide.sites import no_states
+from ..evaluation.guide.sites import has_states, no_states
 from ..inference import LatentUse
 from ..inference.tracing import Batch
 from ..predict import draw_posterior, draw_prior
@@ -24,6 +24,9 @@ from ..runs.subset import Subset, held_out_and_known
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+
+LEAST_KL = 0.5  # nats per cell and dimension, up to those of `PosteriorCollapse` in all
 
 
 class States(NamedTuple):
@@ -74,6 +77,19 @@ class HeldOut:
         if not found.locs:
             raise no_states(self.run.model)
         return found
+
+    @cached_property
+    def collapse(self) -> str | None:
+        """A sentence on a collapsed latent space, None where it is in use or there is none.
+
+        Each of one to three dimensions that are well in use may have a KL below a nat.
+        """
+        batch = next(self.held_out.batches())
+        if self.run.story.unit != "cells" or not has_states(*self.pair, batch):
+            return None
+        use = self.use(self.held_out)
+        enough = use.active_units and use.kl.sum() >= LEAST_KL * use.loc.shape[1]
+        return None if enough else use.verdict()
 
     @cached_property
     def states(self) -> States:
