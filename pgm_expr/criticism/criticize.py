@@ -56,7 +56,8 @@ def criticize(
     -------
     dict
         Plain data by section; `not_measured` holds the reason for each section that these data
-        do not allow, `collapse` a sentence where the latent space is not in use. All sections on the fit's test cells are kept as `criticism.json` in the
+        do not allow, `collapse` a sentence where the latent space is not in use. All sections on
+        the fit's test cells are kept as `criticism.json` in the
         run's folder.
 
     Raises

@@ -10,13 +10,12 @@ import torch
 from scipy import sparse
 
 from .. import evaluation
+from ..data.fields import Batch, Label
 from ..evaluation.counts.replicates import exchanged
 from ..evaluation.effects.differential import fold_change
-from ..data.fields import Batch, Label
 from ..report import Table, markup
 from .held_out import HeldOut, plain
 from .section import ALPHA, CHANCE, GOOD, Section, Sentence, mark
-
 
 MINIMUM = 50  # counts of a gene that is compared
 

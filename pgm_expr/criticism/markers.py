@@ -40,7 +40,7 @@ def judge(found: list[dict[str, Any]]) -> Sentence:
         GOOD if not off else DOUBTFUL if len(off) <= len(found) / 4 else BAD,
         f"Markers: those of {len(found)} labels are expressed as often as in held-out cells{but}.",
         "share of markers expressed within 0.1 of that in held-out cells, or not significantly "
-        f"different for any label; {CHANCE}; doubtful where at most a quarter of the labels differ",
+        f"for any label; {CHANCE}; doubtful where at most a quarter of the labels differ",
     )
 
 

@@ -47,7 +47,7 @@ def judge(found: dict[str, Any]) -> Sentence:
         "Posteriors of states: coverage of central intervals deviates from nominal by at most "
         f"{error:.3f}, all dimensions pooled{how}.",
         "coverage of all dimensions pooled deviates by at most 0.03, and no ranks by 0.15 "
-        f"beyond chance, or no rank distribution significantly; {CHANCE}; doubtful up to twice that",
+        f"beyond chance, or no ranks significantly; {CHANCE}; doubtful up to twice that",
     )
 
 

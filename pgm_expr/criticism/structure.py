@@ -42,12 +42,10 @@ def _beside_components(
     """Balanced accuracy of the same probe of principal components, and what states have less."""
     size = min(COMPONENTS, min(on.known.counts.shape) - 1)
     counts = on.known.counts, on.held_out.counts
-    right = [
-        _right(*sides, labels, probe) for sides in (on.states, pca(*counts, size=size))
-    ]
+    right = [_right(*sides, labels, probe) for sides in (on.states, pca(*counts, size=size))]
     at = labels[1][labels[1] >= 0]
     weights = 1 / (np.bincount(at)[at] * len(np.unique(at)))  # each label counts as much
-    missed = (right[1].astype(float) - right[0])
+    missed = right[1].astype(float) - right[0]
     below = float(weights @ missed)
     se = np.sqrt(weights**2 @ ((missed - below) ** 2 + 1 / len(missed)))
     accuracy = float(weights @ right[1])

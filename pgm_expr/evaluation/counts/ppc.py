@@ -224,9 +224,7 @@ def _variable(x: sparse.sparray, chosen: np.ndarray) -> np.ndarray:
     return np.argsort(-index, kind="stable")[: min(CORRELATED, int(chosen.sum()))]
 
 
-def _statistics(
-    x: sparse.sparray, chosen: np.ndarray, pairs: np.ndarray
-) -> Statistics:
+def _statistics(x: sparse.sparray, chosen: np.ndarray, pairs: np.ndarray) -> Statistics:
     """Statistics of the chosen genes, (G',), and the correlations of pairs of some."""
     columns = sparse.csc_array(x)
     mean, variance, zero_rate = (each[chosen] for each in gene_statistics(x))

@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...inference import ELBO, Objective, seeded
-from ...predict import SEED, Batch
+from ...inference import ELBO, Objective
+from ...predict import Batch
 from ..bounds.held_out import elbo
 from .replicates import prior_replicates
 
