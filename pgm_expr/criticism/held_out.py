@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-LEAST_KL = 0.5  # nats per cell and dimension, up to those of `PosteriorCollapse` in all
+LEAST_KL = 0.5  # nats per cell
 
 
 class States(NamedTuple):
@@ -82,14 +82,13 @@ class HeldOut:
     def collapse(self) -> str | None:
         """A sentence on a collapsed latent space, None where it is in use or there is none.
 
-        Each of one to three dimensions that are well in use may have a KL below a nat.
+        A story of one or two dimensions that are in use may have a KL below 2 nats.
         """
         batch = next(self.held_out.batches())
         if self.run.story.unit != "cells" or not has_states(*self.pair, batch):
             return None
         use = self.use(self.held_out)
-        enough = use.active_units and use.kl.sum() >= LEAST_KL * use.loc.shape[1]
-        return None if enough else use.verdict()
+        return None if use.active_units and use.kl.sum() >= LEAST_KL else use.verdict()
 
     @cached_property
     def states(self) -> States:

@@ -55,8 +55,8 @@ def judge(found: dict[str, Any]) -> Sentence:
     return Sentence(
         mark(0.9 - covered - SURE * se, 0.05, 0.1),
         f"Guide against NUTS: its 90% intervals cover {covered:.0%} of the posterior ± {se:.0%}; "
-        f"means are shifted by {guide['shift']:.2f} posterior sd, sds are {guide['width']:.2f} times those "
-        f"of NUTS ({len(found['cells'])} cells).",
+        f"means are shifted by {guide['shift']:.2f} posterior sd, sds are {guide['width']:.2f} "
+        f"times those of NUTS ({len(found['cells'])} cells).",
         f"90% intervals cover at least 85% of the posterior by NUTS less {SURE:g} standard errors "
         f"over cells and dimensions; {CHANCE}; doubtful down to 80%",
     )
