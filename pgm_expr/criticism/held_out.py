@@ -112,7 +112,7 @@ class HeldOut:
     @cached_property
     def versions(self) -> list[list[Batch]]:
         """Minibatches of the held-out cells, then of each of their replicates."""
-        kept = [*self.held_out.batches()]
+        kept: list[Batch] = [*self.held_out.batches()]
         return [kept, *replicates.replicates(*self.pair, kept, totals=self.totals)]
 
     @cached_property

@@ -41,14 +41,15 @@ def _beside_components(
 ) -> dict[str, float]:
     """Balanced accuracy of the same probe of principal components, and what states have less."""
     size = min(COMPONENTS, min(on.known.counts.shape) - 1)
-    counts = on.known.counts, on.held_out.counts
-    right = [_right(*sides, labels, probe) for sides in (on.states, pca(*counts, size=size))]
+    known, held_out = pca(on.known.counts, on.held_out.counts, size=size)
+    by_states = _right(on.states.known, on.states.held_out, labels, probe)
+    by_components = _right(known, held_out, labels, probe)
     at = labels[1][labels[1] >= 0]
     weights = 1 / (np.bincount(at)[at] * len(np.unique(at)))  # each label counts as much
-    missed = right[1].astype(float) - right[0]
+    missed = by_components.astype(float) - by_states
     below = float(weights @ missed)
     se = np.sqrt(weights**2 @ ((missed - below) ** 2 + 1 / len(missed)))
-    accuracy = float(weights @ right[1])
+    accuracy = float(weights @ by_components)
     return {"components": accuracy, "below": below, "below_p": float(norm.sf(below / se))}
 
 

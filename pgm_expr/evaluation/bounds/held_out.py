@@ -92,7 +92,8 @@ def _repeated(bound: Objective, batches: Iterable[Batch], draws: int) -> tuple[T
     parts = [
         torch.stack([bound.per_cell(**batch).double() for _ in range(draws)]) for batch in batches
     ]
-    return tuple(torch.cat([(part**k).sum(0) for part in parts]) for k in (1, 2))
+    sums = [part.sum(0) for part in parts]
+    return torch.cat(sums), torch.cat([part.square().sum(0) for part in parts])
 
 
 @torch.no_grad()

@@ -141,11 +141,13 @@ def two_sample(
         [_permuted(kernel, each, space, permutations, rng) for each in spaces]
         for kernel in (_energy, _gaussian)
     )
-    near = [np.median(cdist(each, nearby).min(1)) for each in (spaces[0], space)]
+    near, near_floor = (
+        float(np.median(cdist(each, nearby).min(1))) for each in (spaces[0], space)
+    )
     floors = max(_auc(make, floor, real) for make in CLASSIFIERS.values())
     return TwoSample(
         aucs[worst], floors, worst, energy[0][0], energy[1][0], energy[0][1],
-        mmd[0][0], mmd[1][0], mmd[0][1], *map(float, near), _auc_sd(n),
+        mmd[0][0], mmd[1][0], mmd[0][1], near, near_floor, _auc_sd(n),
     )  # fmt: skip
 
 
