@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 
-LEAST_KL = 0.5  # nats per cell
+LEAST_KL = 0.2  # nats per cell and dimension
 
 
 class States(NamedTuple):
@@ -82,13 +82,15 @@ class HeldOut:
     def collapse(self) -> str | None:
         """A sentence on a collapsed latent space, None where it is in use or there is none.
 
-        A story of one or two dimensions that are in use may have a KL below 2 nats.
+        A story of a few dimensions that are in use may have a KL below the 2 nats from which a fit
+        warns.
         """
         batch = next(self.held_out.batches())
         if self.run.story.unit != "cells" or not has_states(*self.pair, batch):
             return None
         use = self.use(self.held_out)
-        return None if use.active_units and use.kl.sum() >= LEAST_KL else use.verdict()
+        enough = use.kl.sum() >= LEAST_KL * use.loc.shape[1]
+        return None if use.active_units and enough else use.verdict()
 
     @cached_property
     def states(self) -> States:
