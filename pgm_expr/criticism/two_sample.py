@@ -38,7 +38,7 @@ def _covariates(side: Subset) -> np.ndarray:
             if name in APART:
                 continue
             if column.dtype.kind in "iu" and column.ndim == 1:
-                levels = np.unique(np.asarray(side.cells.columns[name]))
+                levels = np.unique(np.asarray(side.cells.columns[name]))[1:]
                 column = column[:, None] == levels
             columns.append(np.nan_to_num(column.reshape(len(column), -1).astype(float)))
         found.append(np.concatenate(columns, 1))

@@ -37,6 +37,7 @@ from ..latent.probes import pca
 
 LEAST = 100  # cells a side: at 31 the AUC of equal samples has a standard deviation of 0.08
 MOST = 1000  # cells a side for distances between all pairs
+PRODUCTS = 100  # of covariates and components, at most
 WIDER = 1.4  # sd of a cross-fitted AUC of equal samples, over that of fixed scores (1.26 to 1.42)
 Columns = tuple[np.ndarray, np.ndarray, np.ndarray]  # of drawn, held-out and reference cells
 CLASSIFIERS: dict[str, Callable[[], Any]] = {
@@ -132,7 +133,8 @@ def two_sample(
     parts = [sparse.csr_array(x)[at] for x, at in zip(sides, picks, strict=True)]
     nearby, *scores = pca(sparse.csr_array(reference)[base], *parts, size=components)
     beside = columns or tuple(np.empty((x.shape[0], 0)) for x in sides)
-    extra = [column[at] for column, at in zip(beside, picks, strict=True)]
+    middle = beside[2].mean(0)
+    extra = [column[at] - middle for column, at in zip(beside, picks, strict=True)]
     fake, real, floor = (_features(*each) for each in zip(scores, parts, extra, strict=True))
     aucs = {name: _auc(make, fake, real) for name, make in CLASSIFIERS.items()}
     worst = max(aucs, key=lambda name: aucs[name])
@@ -152,9 +154,15 @@ def two_sample(
 
 
 def _features(scores: np.ndarray, x: sparse.sparray, columns: np.ndarray) -> np.ndarray:
-    """Components, log library and covariates."""
+    """Components, log library, covariates and their products with the first components.
+
+    A story that ignores a covariate has the right components and the right covariates, and only
+    their association is wrong: a tree that looks at one feature at a time does not find it.
+    """
     depth = np.log(np.maximum(np.asarray(x.sum(1), np.float64).ravel(), 1))
-    return np.column_stack([scores, depth, columns])
+    first = scores[:, : PRODUCTS // max(columns.shape[1], 1)]
+    products = (columns[:, :, None] * first[:, None]).reshape(len(scores), -1)
+    return np.column_stack([scores, depth, columns, products])
 
 
 def _auc_sd(n: int) -> float:
