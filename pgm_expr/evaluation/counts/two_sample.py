@@ -9,7 +9,8 @@ r"""Two-sample tests: can generated cells be distinguished from real ones?
               below that of real held-out cells, generated cells are copies
 
 All in the space of principal components of log(1 + 1e4 x / library), fitted to cells of the fit,
-with log library beside them for the classifiers. No test sees what the components leave out.
+with log library beside them for the classifiers, and covariates where there are any. No test sees
+what the components leave out.
 
 Lopez-Paz and Oquab, ICLR 2017, https://arxiv.org/abs/1610.06545
 Gretton et al., JMLR 2012, https://jmlr.org/papers/v13/gretton12a.html
