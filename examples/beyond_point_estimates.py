@@ -48,7 +48,7 @@ def main() -> None:
             "share of zeros": 1 - tail_probability(x, 0).value,
             "99% quantile": quantile(x, 0.99),
             "modes": modes(x),
-            "cells per type": cells_needed(x, y),
+            "cells per type": cells_needed(x, y).value,
         },
         index=pd.Index(genes, name=ONE),
     )

@@ -56,7 +56,8 @@ def criticize(
     -------
     dict
         Plain data by section; `not_measured` holds the reason for each section that these data
-        do not allow. All sections on the fit's test cells are kept as `criticism.json` in the
+        do not allow, `collapse` a sentence where the latent space is not in use. All sections on
+        the fit's test cells are kept as `criticism.json` in the
         run's folder.
 
     Raises
@@ -68,11 +69,12 @@ def criticize(
     --------
     >>> checks = run.criticize(cells=20, draws=100, sections=["typicality"], progress=False)
     >>> sorted(checks)
-    ['cells', 'draws', 'not_measured', 'typicality']
+    ['cells', 'collapse', 'draws', 'not_measured', 'typicality']
     """
     on = HeldOut.of(run, data, cells=cells, draws=draws)
     chosen = SECTIONS if sections is None else [*map(_section, sections)]
     found: dict[str, Any] = {"cells": len(on.held_out), "draws": draws, "not_measured": {}}
+    found["collapse"] = on.collapse
     title = str(run.folder.path) if run.folder else "criticism"
     for section in tally(chosen, chosen, what=f"{title}: section", show=progress):
         try:

@@ -8,13 +8,15 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from .. import evaluation
 from ..evaluation.guide.health import quantiles, refined_weights
 from ..evaluation.guide.surgery import surgery
 from ..report import BLUE, ORANGE, Table, image, markup, panel
 from .held_out import HeldOut, mean
-from .section import BAD, DOUBTFUL, GOOD, Section, Sentence
+from .section import BAD, CHANCE, Section, Sentence, mark
 
 REFINED = 100  # cells whose posteriors are refined one by one
+SURE = 2.0  # standard errors
 WORST, SCREEN = 10, 5  # worst cells listed: in all, on the terminal
 
 
@@ -40,6 +42,8 @@ def health(on: HeldOut) -> dict[str, Any]:
         "share_above_0.7": float((weights.pareto_k > 0.7).float().mean()),
         "ess": quantiles(weights.efficiency),
         "iwae_gap": mean(weights.gap),
+        "iwae_gap_se": evaluation.standard_error(weights.gap),
+        "collapse": on.collapse,
         "k_refined": _refined_k(on),
         "kl": use.kl.tolist(),
         "active_units": use.active_units,
@@ -69,13 +73,15 @@ def _refined_k(on: HeldOut) -> dict[str, float] | None:
 def judge(found: dict[str, Any]) -> Sentence:
     """By the gap of the bound, and whether any dimension is in use."""
     gap, used = found["iwae_gap"], found["active_units"]
+    sure = gap - SURE * found.get("iwae_gap_se", 0.0)
     return Sentence(
-        BAD if not used else GOOD if gap < 2 else DOUBTFUL,
+        BAD if not used or found.get("collapse") else mark(sure, 2.0, 10.0),
         f"Guide: gap between IWAE and ELBO: {gap:.2f} nats per cell, {used} of "
         f"{found['dimensions']} dimensions in use, median Pareto k "
         f"{found['pareto_k']['q50']:.2f}.",
-        "dimensions in use, and a gap below 2 nats per cell; in many dimensions a Pareto k above "
-        "0.7 is common and not a problem by itself",
+        "no posterior collapse, and a gap of at most 2 nats per cell, or not significantly more; "
+        f"{CHANCE}; doubtful up to 10 nats; in many dimensions a Pareto k above 0.7 is common and "
+        "not a problem by itself",
     )
 
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+from scipy import sparse
 from torch import Tensor, nn
 
+from .. import zoo
+from ..evaluation.counts import replicates
 from ..evaluation.guide import health
-from ..evaluation.guide.sites import no_states
+from ..evaluation.guide.sites import has_states, no_states
 from ..inference import LatentUse
+from ..inference.tracing import Batch
 from ..predict import draw_posterior, draw_prior
 from ..runs.fitted import Fitted
 from ..runs.subset import Subset, held_out_and_known
 
 if TYPE_CHECKING:
     from anndata import AnnData
+
+
+LEAST_KL = 0.2  # nats per cell and dimension
 
 
 class States(NamedTuple):
@@ -72,6 +79,20 @@ class HeldOut:
         return found
 
     @cached_property
+    def collapse(self) -> str | None:
+        """A sentence on a collapsed latent space, None where it is in use or there is none.
+
+        A story of a few dimensions that are in use may have a KL below the 2 nats from which a fit
+        warns.
+        """
+        batch = next(self.held_out.batches())
+        if self.run.story.unit != "cells" or not has_states(*self.pair, batch):
+            return None
+        use = self.use(self.held_out)
+        enough = use.kl.sum() >= LEAST_KL * use.loc.shape[1]
+        return None if use.active_units and enough else use.verdict()
+
+    @cached_property
     def states(self) -> States:
         """Posterior means of the cells of the fit, and of the held-out ones."""
         sides = self.known, self.held_out
@@ -86,6 +107,28 @@ class HeldOut:
                 yield draw_prior(self.run.model, [batch])
 
     @property
+    def totals(self) -> bool:
+        """Whether the library of a cell is the total of its counts."""
+        return self.run.takes == "counts" and zoo.measure(self.run.model) != "detection"
+
+    @cached_property
+    def versions(self) -> list[list[Batch]]:
+        """Minibatches of the held-out cells, then of each of their replicates."""
+        kept: list[Batch] = [*self.held_out.batches()]
+        return [kept, *replicates.replicates(*self.pair, kept, totals=self.totals)]
+
+    @cached_property
+    def version_counts(self) -> list[sparse.csr_array]:
+        """Counts of the held-out cells, then of each of their replicates, (N, G) each."""
+        return [counts(version) for version in self.versions]
+
+    @cached_property
+    def new_cells(self) -> sparse.csr_array:
+        """Counts of cells drawn from the prior, of the covariates of the held-out ones, (N, G)."""
+        sweep = self.held_out.batches()
+        return counts(replicates.prior_replicates(self.run.model, sweep, totals=self.totals))
+
+    @property
     def labels(self) -> np.ndarray | None:
         """Labels of the held-out cells as text, None where there are none."""
         codes = self.held_out.column("label")
@@ -94,6 +137,12 @@ class HeldOut:
     def label_of(self, cell: int) -> str | None:
         """Label of one held-out cell."""
         return None if self.labels is None else str(self.labels[cell])
+
+
+def counts(batches: Iterable[Batch]) -> sparse.csr_array:
+    """Counts of minibatches, (N, G)."""
+    parts = [sparse.csr_array(batch["x"].cpu().numpy()) for batch in batches]
+    return sparse.csr_array(sparse.vstack(parts))
 
 
 def mean(values: Tensor) -> float:

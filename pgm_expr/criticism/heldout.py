@@ -20,9 +20,11 @@ def heldout(on: HeldOut) -> dict[str, Any]:
         "measure": zoo.measure(on.run.model),
         "elbo": mean(weights.elbo),
         "elbo_se": evaluation.standard_error(weights.elbo),
+        "elbo_mcse": weights.elbo_mcse,
         "iwae": mean(weights.iwae_quarter),
         "iwae_4k": mean(weights.iwae),
         "iwae_se": evaluation.standard_error(weights.iwae),
+        "iwae_4k_mcse": weights.iwae_mcse,
         "refined_elbo": None,
     }
     try:
@@ -42,7 +44,7 @@ def page(found: dict[str, Any]) -> list[str | Table]:
     bounds = (
         f"ELBO {found['elbo']:.2f} nats per cell; IWAE {found['iwae']:.2f} at K = {found['k']} "
         f"and {found['iwae_4k']:.2f} at K = {4 * found['k']}, standard error "
-        f"{found['iwae_se']:.2f}."
+        f"{found['iwae_se']:.2f} over cells{_monte_carlo(found)}."
     )
     if found["refined_elbo"] is None:
         return [bounds]
@@ -50,6 +52,13 @@ def page(found: dict[str, Any]) -> list[str | Table]:
         f"{bounds} Per-cell refined posteriors raise the ELBO by {found['refined_gain']:.2f} ± "
         f"{found['refined_gain_se']:.2f} nats per cell ({found['refined_cells']} cells)."
     ]
+
+
+def _monte_carlo(found: dict[str, Any]) -> str:
+    if "elbo_mcse" not in found:  # measured by a version before 0.7
+        return ""
+    elbo, iwae = found["elbo_mcse"], found["iwae_4k_mcse"]
+    return f"; Monte Carlo standard error of the ELBO {elbo:.2f}, of the last IWAE {iwae:.2f}"
 
 
 SECTION = Section(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from scipy.stats import norm
 
 from .. import evaluation
 from ..report import Table, markup
 from .held_out import HeldOut
-from .section import BAD, DOUBTFUL, GOOD, Section, Sentence
+from .section import ALPHA, BAD, CHANCE, DOUBTFUL, GOOD, Section, Sentence
 
 SCREEN = 5  # labels that the terminal names
 
@@ -32,13 +33,14 @@ def _off(row: dict[str, Any]) -> float:
 
 def judge(found: list[dict[str, Any]]) -> Sentence:
     """By the number of labels whose markers differ."""
-    off = [row["label"] for row in found if _off(row) > max(0.1, 3 * row["se"])]
+    sure = norm.isf(ALPHA / (2 * len(found)))  # of the worst of all labels
+    off = [row["label"] for row in found if _off(row) > max(0.1, sure * row["se"])]
     but = f", except {', '.join(off)}" if off else ""
     return Sentence(
         GOOD if not off else DOUBTFUL if len(off) <= len(found) / 4 else BAD,
         f"Markers: those of {len(found)} labels are expressed as often as in held-out cells{but}.",
-        "share of markers expressed within 0.1, or 3 standard errors, of that in held-out cells; "
-        "doubtful where at most a quarter of the labels differ",
+        "share of markers expressed within 0.1 of that in held-out cells, or not significantly "
+        f"for any label; {CHANCE}; doubtful where at most a quarter of the labels differ",
     )
 
 

@@ -11,10 +11,11 @@ from ..evaluation.guide import nuts, refine
 from ..inference.tracing import Batch
 from ..report import Table, markup
 from .held_out import HeldOut
-from .section import BAD, DOUBTFUL, GOOD, Section, Sentence
+from .section import CHANCE, Section, Sentence, mark
 
 CELLS = 4  # whose posteriors are sampled
 DRAWS = 100  # of each of four chains, after as many to warm up
+SURE = 2.0  # standard errors
 GUIDES = {"guide": "guide", "refined": "per-cell refined"}
 
 
@@ -42,6 +43,7 @@ def _agreement(found: nuts.Reference, guide: nn.Module, batch: Batch) -> dict[st
         "shift": float(np.sqrt(np.mean(agreed.shift**2))),
         "width": float(np.exp(np.mean(np.log(agreed.width)))),
         **{f"covers_{level:g}": share for level, share in agreed.coverage.items()},
+        "covers_0.9_se": agreed.coverage_se[0.9],
         "mixed": agreed.mixed,
     }
 
@@ -49,13 +51,14 @@ def _agreement(found: nuts.Reference, guide: nn.Module, batch: Batch) -> dict[st
 def judge(found: dict[str, Any]) -> Sentence:
     """By the coverage of the guide's 90% intervals."""
     guide = found["guide"]
-    covered = guide["covers_0.9"]
+    covered, se = guide["covers_0.9"], guide.get("covers_0.9_se", 0.0)
     return Sentence(
-        GOOD if covered >= 0.85 else DOUBTFUL if covered >= 0.75 else BAD,
-        f"Guide against NUTS: its 90% intervals cover {covered:.0%} of the posterior; means are "
-        f"shifted by {guide['shift']:.2f} posterior sd, sds are {guide['width']:.2f} times those "
-        f"of NUTS ({len(found['cells'])} cells).",
-        "90% intervals cover at least 85% of the posterior by NUTS, doubtful down to 75%",
+        mark(0.9 - covered - SURE * se, 0.05, 0.1),
+        f"Guide against NUTS: its 90% intervals cover {covered:.0%} of the posterior ± {se:.0%}; "
+        f"means are shifted by {guide['shift']:.2f} posterior sd, sds are {guide['width']:.2f} "
+        f"times those of NUTS ({len(found['cells'])} cells).",
+        f"90% intervals cover at least 85% of the posterior by NUTS less {SURE:g} standard errors "
+        f"over cells and dimensions; {CHANCE}; doubtful down to 80%",
     )
 
 

@@ -11,13 +11,15 @@ from .. import evaluation
 from ..evaluation.guide.sbc import LEVELS
 from ..report import BLUE, GREY, ORANGE, Table, image, markup, panel
 from .held_out import HeldOut
-from .section import BAD, DOUBTFUL, GOOD, Section, Sentence
+from .section import ALPHA, CHANCE, GOOD, Section, Sentence, mark
+
+WORST = 5.0  # times the limits of coverage, for the ranks of a single quantity
 
 
 def sbc(on: HeldOut) -> dict[str, Any]:
     """Ranks of true states among the guide's draws, on cells simulated like the held-out ones."""
     on.run.require_states("this section")
-    found = evaluation.sbc(*on.pair, on.held_out.batches())
+    found = evaluation.sbc(*on.pair, on.held_out.batches(), alpha=ALPHA)
     curves = {name: curve.tolist() for name, curve in found.ecdf().items()}
     bands = {key: curves.pop(key) for key in ("x", "low", "high")}
     return {
@@ -25,6 +27,7 @@ def sbc(on: HeldOut) -> dict[str, Any]:
         "pooled_error": found.pooled_error,
         "alpha": found.alpha,
         "flagged": found.flagged,
+        "deviation": found.deviation,
         "levels": LEVELS.tolist(),
         "coverage": {name: each.tolist() for name, each in found.coverage.items()},
         "bias": found.bias,
@@ -38,12 +41,13 @@ def judge(found: dict[str, Any]) -> Sentence:
     middle = [each[4] for each in found["coverage"].values()]
     narrow = sum(middle) / len(middle) < found["levels"][4]
     how = f"; posteriors are too {'narrow' if narrow else 'wide'} or biased" if flagged else ""
+    worst = max((found.get("deviation", {}).get(name, 0.0) for name in flagged), default=0.0)
     return Sentence(
-        GOOD if not flagged else DOUBTFUL if error <= 0.03 else BAD,
+        mark(max(error, worst / WORST), 0.03, 0.06) if flagged else GOOD,
         "Posteriors of states: coverage of central intervals deviates from nominal by at most "
         f"{error:.3f}, all dimensions pooled{how}.",
-        f"no rank distribution deviates from uniform (a correct guide is flagged "
-        f"{found['alpha']:.0%} of the time); doubtful up to 0.03",
+        "coverage of all dimensions pooled deviates by at most 0.03, and no ranks by 0.15 "
+        f"beyond chance, or no ranks significantly; {CHANCE}; doubtful up to twice that",
     )
 
 

@@ -15,11 +15,17 @@ from rich.console import RenderableType
 from .held_out import HeldOut
 
 GOOD, DOUBTFUL, BAD = "good", "doubtful", "bad"
-SURE = 2.0  # standard errors from which a difference counts
+ALPHA = 0.02  # probability that a sentence is not good although story and guide are right
+CHANCE = f"with a true story this happens in at most {ALPHA:.0%} of reports"
 
 
 class Sentence(NamedTuple):
-    """One finding of the verdict: `text` is "Topic: finding.", `mark` follows from `rule`."""
+    """One finding of the verdict: `text` is "Topic: finding.", `mark` follows from `rule`.
+
+    A sentence is not good where a misfit is both significant at the level `ALPHA` and larger than
+    a size that matters, which the rule states. All ten sentences of the package together are good
+    of a true story in at least 80% of reports.
+    """
 
     mark: str  # good, doubtful or bad
     text: str

@@ -4,27 +4,57 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
+import numpy as np
+from scipy.stats import norm
 
 from .. import evaluation
 from ..report import Table, markup
+from ..runs.subset import Subset
 from .held_out import HeldOut
-from .section import Section, Sentence, mark
+from .section import ALPHA, CHANCE, GOOD, Section, Sentence, mark
+
+CLASSIFIERS = 2  # of which the better one is reported
+APART = {"x", "library", "label", "target", "index"}  # entries that are no covariates
 
 
 def two_sample(on: HeldOut) -> dict[str, Any]:
     """Two-sample tests of cells drawn from the prior, beside the floor of real against real."""
-    x = torch.cat([*on.drawn("prior")]).cpu().numpy()
-    return evaluation.two_sample(x, on.held_out.counts, on.known.counts)._asdict()
+    held_out, known = (_covariates(side) for side in (on.held_out, on.known))
+    return evaluation.two_sample(
+        on.new_cells,
+        on.held_out.counts,
+        on.known.counts,
+        columns=(held_out, held_out, known),
+    )._asdict()
+
+
+def _covariates(side: Subset) -> np.ndarray:
+    """Batch and covariates of some cells as numbers, levels as indicators, (n, C)."""
+    found = []
+    for batch in side.batches():
+        columns = [np.empty((len(batch["library"]), 0))]
+        for name, value in sorted(batch.items()):
+            column = value.cpu().numpy()
+            if name in APART:
+                continue
+            if column.dtype.kind in "iu" and column.ndim == 1:
+                levels = np.unique(np.asarray(side.cells.columns[name]))[1:]
+                column = column[:, None] == levels
+            columns.append(np.nan_to_num(column.reshape(len(column), -1).astype(float)))
+        found.append(np.concatenate(columns, 1))
+    return np.concatenate(found)
 
 
 def judge(found: dict[str, Any]) -> Sentence:
-    """By the AUC above that of real against real."""
+    """By the AUC above chance, and above that of real against real."""
+    above = (found["auc"] - 0.5) / found["auc_sd"] if "auc_sd" in found else np.inf
+    sure = CLASSIFIERS * norm.sf(above) <= ALPHA
     return Sentence(
-        mark(found["auc"] - found["auc_floor"], 0.05, 0.15),
+        mark(found["auc"] - max(found["auc_floor"], 0.5), 0.05, 0.15) if sure else GOOD,
         f"Generated cells: classifier AUC, generated against real: {found['auc']:.3f} (real "
         f"against real: {found['auc_floor']:.3f}).",
-        "AUC of the better classifier at most 0.05 above the floor, doubtful up to 0.15",
+        "AUC of the better classifier, of counts and covariates, at most 0.05 above that of real "
+        f"against real, or not significantly above 0.5; {CHANCE}; doubtful up to 0.15",
     )
 
 

@@ -28,12 +28,19 @@ def verdict(found: Mapping[str, Any], sections: Sequence[Section] = SECTIONS) ->
     >>> print(f"{sentence.mark}. {sentence.text}")
     bad. Generated cells: classifier AUC, generated against real: 0.740 (real against real: 0.510).
     """
-    sentences = (
+    sentences = [
         section.judge(found[section.name])
         for section in sorted(sections, key=lambda section: section.rank)
         if section.name in found and not isinstance(section.judge, str)
-    )
-    return [sentence for sentence in sentences if sentence]
+    ]
+    collapse = found.get("collapse")
+    return [_of_collapsed(each) if collapse else each for each in sentences if each]
+
+
+def _of_collapsed(sentence: Sentence) -> Sentence:
+    """Nothing is good of a story whose latent space is not in use."""
+    mark = DOUBTFUL if sentence.mark == GOOD else sentence.mark
+    return Sentence(mark, sentence.text, f"{sentence.rule}; never good after a posterior collapse")
 
 
 def headline(sentences: Sequence[Sentence]) -> str:

@@ -58,7 +58,8 @@ def judge(
     Returns
     -------
     metrics
-        Numbers by name, likelihoods in nats per cell. None where labels are needed and missing;
+        Numbers by name, likelihoods in nats per cell; `_se` is the standard error over cells,
+        `_mcse` that of the draws, for these cells. None where labels are needed and missing;
         a story without a latent state of cells has a KL of 0 and no probe.
     table
         One row per model: held-out log p, the story's minus it with its standard error, paired
@@ -77,8 +78,9 @@ def judge(
     >>> metrics["heldout_elbo"] < metrics["heldout_iwae"]
     True
     """
-    bounds = heldout.iwae(model, guide, withheld(test()), draws)
-    fine, coarse = bounds[draws[1]], bounds[draws[0]]
+    bounds = heldout.iwae_bounds(model, guide, withheld(test()), draws)
+    (coarse, coarse_mcse), (fine, fine_mcse) = (bounds[k] for k in draws)
+    elbo = heldout.precise_elbo(model, guide, lambda: withheld(test()), objective)
     bound = objective(model, guide, cells=math.inf)
     states = has_states(model, guide, next(iter(withheld(test()))))
     use = latent_use(bound, withheld(test())) if states else None
@@ -91,10 +93,13 @@ def judge(
         probes = _probes(latents, (x_train.numpy(), x_test.numpy()), codes)
     metrics = {
         "measure": measure,
-        "heldout_elbo": heldout.elbo(model, guide, withheld(test()), objective).mean().item(),
+        "heldout_elbo": elbo.value.mean().item(),
+        "heldout_elbo_mcse": elbo.mcse,
         "heldout_iwae": coarse.mean().item(),
         "heldout_iwae_se": heldout.standard_error(coarse),
+        "heldout_iwae_mcse": coarse_mcse,
         f"heldout_iwae_{draws[1]}": fine.mean().item(),
+        f"heldout_iwae_{draws[1]}_mcse": fine_mcse,
         "kl": use.kl.sum().item() if use else 0.0,
         "kl_per_dimension": use.kl.tolist() if use else [],
         "active_units": use.active_units if use else 0,

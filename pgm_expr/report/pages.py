@@ -120,7 +120,8 @@ def _lines(metrics: Mapping[str, Any]) -> str:
     speed = metrics["cells_per_second"]
     return (
         f"ELBO {metrics['heldout_elbo']:.2f}, IWAE at K = 500 {metrics['heldout_iwae']:.2f} "
-        f"(standard error over cells {metrics['heldout_iwae_se']:.2f}), at K = 2,000 {fine:.2f}.\n"
+        f"(standard error over cells {metrics['heldout_iwae_se']:.2f}), at K = 2,000 {fine:.2f}"
+        f"{_monte_carlo(metrics)}.\n"
         f"{_latent(metrics)}\n"
         f"Zero rate per gene, mean absolute error: draws from the prior "
         f"{metrics['zero_rate_mae']:.4f}, from the posterior "
@@ -129,6 +130,13 @@ def _lines(metrics: Mapping[str, Any]) -> str:
         + _amortisation(metrics)
         + (f"\nTraining saw {speed:,.0f} cells per second." if speed else "")
     )
+
+
+def _monte_carlo(metrics: Mapping[str, Any]) -> str:
+    if "heldout_elbo_mcse" not in metrics:  # measured by a version before 0.7
+        return ""
+    elbo, iwae = metrics["heldout_elbo_mcse"], metrics["heldout_iwae_2000_mcse"]
+    return f"; Monte Carlo standard error of the ELBO {elbo:.3f}, of the last IWAE {iwae:.3f}"
 
 
 def _latent(metrics: Mapping[str, Any]) -> str:

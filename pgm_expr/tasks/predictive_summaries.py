@@ -8,8 +8,9 @@ All take draws (S, G) of a prediction, or counts of real cells, S of them; figur
     modes              peaks of a density that are no accident, see `modes`
     cells_needed       cells a group for a test to see the difference, with some power
 
-Errors of shares are sd(h) / sqrt(S) with h of each draw 0, 1/2 or 1: of these draws being
-finitely many, and not of the prediction being wrong.
+Errors and intervals are Monte Carlo ones: of these draws being finitely many, and not of the
+prediction being wrong. Errors of shares are sd(h) / sqrt(S) with h of each draw 0, 1/2 or 1, and
+their intervals exact, also where no draw, or each, is beyond the threshold.
 
 The number of cells, with z = z_(1 - alpha / 2) and b = z_power, n in each group:
 
@@ -21,22 +22,29 @@ The number of cells, with z = z_(1 - alpha / 2) and b = z_power, n in each group
                s_0^2 = (1 - sum of t^3) / 6           t the shares of ties of both together
                s_1^2 = Var F_y(x) + Var F_x(y)        F the mid-rank of one among the other
 
+The interval of n is that of the difference (d, or p - 1/2), whose standard error is that of
+DeLong, or of the two means. Where the difference is below three of its standard errors the draws
+do not show that anything differs, and n is infinite: of genes without a difference, 0.3% get a
+finite number. Where it is below two, the interval has no end either. Take more draws then.
+
 Cells are taken as independent: cells of one donor are not, and then it is donors that are needed.
 
 Guenther, American Statistician 1981, https://doi.org/10.1080/00031305.1981.10479337 (z^2 / 4)
 Noether, JASA 1987, https://doi.org/10.1080/01621459.1987.10478478 (Wilcoxon without ties)
 DeLong et al., Biometrics 1988, https://doi.org/10.2307/2531595 (variance of p)
+Clopper and Pearson, Biometrika 1934, https://doi.org/10.1093/biomet/26.4.404
 Silverman, Density Estimation, 1986 (bandwidth, and modes as peaks that survive it)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.signal import find_peaks
-from scipy.stats import norm, rankdata
+from scipy.stats import beta, norm, rankdata
 
 GRID = 512  # points at which a density is looked at
 DEEP = 0.2  # a valley falls this share below the lower peak beside it
@@ -44,10 +52,40 @@ SURE = 3.0  # and this many standard errors of the difference
 
 
 class Share(NamedTuple):
-    """A probability by gene and its Monte Carlo standard error, (G,) each."""
+    """A probability by gene and its Monte Carlo standard error, (G,) each, by S draws.
+
+    Examples
+    --------
+    >>> Share(np.array([0.0]), np.array([0.0]), 100).interval().round(3).tolist()
+    [[0.0], [0.036]]
+    """
 
     value: np.ndarray
     error: np.ndarray
+    draws: int
+
+    def interval(self, level: float = 0.95) -> np.ndarray:
+        """Interval of Clopper and Pearson, (2, G): holds the truth at least that often."""
+        hits, tail = self.value * self.draws, (1 - level) / 2
+        low = beta.ppf(tail, hits, self.draws - hits + 1)
+        high = beta.isf(tail, hits + 1, self.draws - hits)
+        return np.stack([np.where(hits > 0, low, 0), np.where(hits < self.draws, high, 1)])
+
+
+class CellsNeeded(NamedTuple):
+    """Cells per group by gene, (G,) each; infinite where no difference is seen.
+
+    Parameters
+    ----------
+    value
+        The number, infinite where the difference is below three Monte Carlo standard errors.
+    low, high
+        Ends of its 95% Monte Carlo interval.
+    """
+
+    value: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
 
 
 def tail_probability(draws: ArrayLike, threshold: ArrayLike, *, below: bool = False) -> Share:
@@ -102,12 +140,39 @@ def cells_needed(
     power: float = 0.8,
     alpha: float = 0.05,
     ranks: bool = True,
-) -> np.ndarray:
-    """Cells in each of two groups for a two-sided test to see them differ, by gene, (G,).
+) -> CellsNeeded:
+    """Cells in each of two groups for a two-sided test to see them differ, by gene.
 
-    From draws (S, G) and (S', G) of what is predicted of each; by Wilcoxon's test, or by Welch's
-    t-test without `ranks`. Infinite where nothing differs. For many genes alpha is what is left
-    of it after a correction. Below about ten cells these formulas of large samples are rough.
+    For many genes alpha is what is left of it after a correction. Below about ten cells these
+    formulas of large samples are rough.
+
+    Parameters
+    ----------
+    first, second
+        Draws (S, G) and (S', G) of what is predicted of each group.
+    power
+        Probability that the test sees the difference.
+    alpha
+        Level of the test.
+    ranks
+        Whether the test is Wilcoxon's; Welch's t-test otherwise.
+
+    Returns
+    -------
+    CellsNeeded
+        Number by gene with a 95% Monte Carlo interval; infinite where nothing differs.
+
+    Raises
+    ------
+    ValueError
+        For different numbers of genes, and a power that is not between alpha and 1.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> found = cells_needed(rng.poisson(5, (2000, 1)), rng.poisson([[6]], (2000, 1)))
+    >>> bool(found.low[0] < found.value[0] < found.high[0])
+    True
     """
     first, second = _draws(first), _draws(second)
     if first.shape[1] != second.shape[1]:
@@ -121,7 +186,8 @@ def cells_needed(
         )
     count = _by_ranks if ranks else _by_means
     z, b = norm.isf(alpha / 2), norm.ppf(power)
-    return np.array([count(x, y, z, b) for x, y in zip(first.T, second.T, strict=True)])
+    rows = [count(x, y, z, b) for x, y in zip(first.T, second.T, strict=True)]
+    return CellsNeeded(*np.array(rows).reshape(-1, 3).T)
 
 
 def interpolate(
@@ -160,7 +226,7 @@ def _draws(draws: ArrayLike) -> np.ndarray:
 
 
 def _share(hits: np.ndarray) -> Share:
-    return Share(hits.mean(0), hits.std(0, ddof=1) / np.sqrt(len(hits)))
+    return Share(hits.mean(0), hits.std(0, ddof=1) / np.sqrt(len(hits)), len(hits))
 
 
 def _modes(x: np.ndarray, deep: float, sure: float) -> int:
@@ -196,30 +262,49 @@ def _density(x: np.ndarray, width: float) -> np.ndarray:
     return np.convolve(both, kernel / kernel.sum(), "same")[GRID:]
 
 
-def _by_means(x: np.ndarray, y: np.ndarray, z: float, b: float) -> float:
+Needed = tuple[float, float, float]  # the number of cells, and the ends of its interval
+
+
+def _within(effect: float, error: float, cells: Callable[[float], float]) -> Needed:
+    """Cells that an effect above 0 of this standard error needs, and their interval."""
+    if not effect > 1e-12:
+        return np.inf, 1.0, np.inf
+    reach = norm.isf(0.025) * error
+    ends = cells(effect + reach), cells(effect - reach) if effect > reach else np.inf
+    value = cells(effect) if effect > SURE * error else np.inf
+    return value, ends[0], ends[1] if np.isfinite(value) else np.inf
+
+
+def _by_means(x: np.ndarray, y: np.ndarray, z: float, b: float) -> Needed:
     """The variance s^2 of the statistic is the delta method's: skewness moves it from 1."""
     x, y = (x, y) if x.mean() < y.mean() else (y, x)
     total = x.var(ddof=1) + y.var(ddof=1)
-    d = (y.mean() - x.mean()) / np.sqrt(total)
-    if not d > 0:
-        return np.inf
+    if not total > 0:
+        return (np.inf, 1.0, np.inf) if x[0] == y[0] else (1.0, 1.0, 1.0)
     centred = (x - x.mean()) / np.sqrt(total), (y - y.mean()) / np.sqrt(total)
-    s = np.sqrt(
-        sum((c - sign * d / 2 * c**2).var() for c, sign in zip(centred, (-1, 1), strict=True))
-    )
-    return np.ceil(((z + b * s) / d) ** 2 + z**2 / 4)
+
+    def cells(d: float) -> float:
+        pairs = zip(centred, (-1, 1), strict=True)
+        s = np.sqrt(sum((c - sign * d / 2 * c**2).var() for c, sign in pairs))
+        return np.ceil(((z + b * s) / d) ** 2 + z**2 / 4)
+
+    d = (y.mean() - x.mean()) / np.sqrt(total)
+    error = np.sqrt((x.var(ddof=1) / len(x) + y.var(ddof=1) / len(y)) / total)
+    return _within(d, error, cells)
 
 
-def _by_ranks(x: np.ndarray, y: np.ndarray, z: float, b: float) -> float:
+def _by_ranks(x: np.ndarray, y: np.ndarray, z: float, b: float) -> Needed:
     x_in_y, y_in_x = _mid_ranks(x, y), _mid_ranks(y, x)
-    p = y_in_x.mean()
-    if abs(p - 0.5) < 1e-12:
-        return np.inf
     values, at = np.unique(np.concatenate([x, y]), return_inverse=True)
     weights = np.repeat([0.5 / len(x), 0.5 / len(y)], [len(x), len(y)])
     ties = np.bincount(at, weights, len(values))
     null, other = np.sqrt((1 - (ties**3).sum()) / 6), np.sqrt(x_in_y.var() + y_in_x.var())
-    return np.ceil(((z * null + b * other) / (p - 0.5)) ** 2)
+    error = np.sqrt(x_in_y.var() / len(x) + y_in_x.var() / len(y))
+    return _within(
+        abs(y_in_x.mean() - 0.5),
+        float(error),
+        lambda effect: np.ceil(((z * null + b * other) / effect) ** 2),
+    )
 
 
 def _mid_ranks(x: np.ndarray, among: np.ndarray) -> np.ndarray:

@@ -8,6 +8,9 @@ import pytest
 from anndata import read_h5ad
 
 import pgm_expr
+from pgm_expr import evaluation
+from pgm_expr.data import sweep
+from pgm_expr.predict import withheld
 from pgm_expr.runs.formats import FORMAT
 
 HERE = Path(__file__).parent
@@ -43,6 +46,13 @@ def test_figures_are_the_same(run, adata):
             continue
         if name == "collapse":  # a sentence
             assert bool(found[name]) == bool(value)
+            continue
+        if name == "heldout_elbo":  # of one draw per cell then, of many since 0.7
+            cells, held_out = run.held_out(adata)
+            batches = withheld(sweep(cells.withheld(), held_out, 64))
+            once = evaluation.elbo(run.model, run.guide, batches, run.story.objective)
+            assert once.mean().item() == pytest.approx(value, rel=1e-5)
+            assert abs(found[name] - value) < 4 * once.std().item() / len(held_out) ** 0.5
             continue
         same = value if isinstance(value, str | None) else pytest.approx(value, rel=1e-5, abs=1e-6)
         assert found[name] == same, name

@@ -117,19 +117,53 @@ def welch(x, y):
 def test_cells_needed_are_those_of_simulated_tests(first, second, ranks):
     """Within a tenth, for fold changes of 1.5 to 2 at low, middle and high expression."""
     x, y = (negative_binomial(*side, 4000, seed) for seed, side in enumerate((first, second)))
-    needed = population.cells_needed(x[:, None], y[:, None], ranks=ranks)[0]
+    needed = population.cells_needed(x[:, None], y[:, None], ranks=ranks).value[0]
     test = stats.mannwhitneyu if ranks else welch
     assert needed == pytest.approx(truly_needed(test, x, y, needed), rel=0.1)
 
 
 def test_no_difference_needs_no_end_of_cells():
     same = negative_binomial(3, 1, (50, 2))
-    assert np.isinf(population.cells_needed(same, same)).all()
-    assert np.isinf(population.cells_needed(same, same, ranks=False)).all()
+    for ranks in (True, False):
+        found = population.cells_needed(same, same, ranks=ranks)
+        assert np.isinf(found.value).all() and np.isinf(found.high).all()
     with pytest.raises(ValueError, match="got 2 and 1 genes"):
         population.cells_needed(same, same[:, :1])
     with pytest.raises(ValueError, match="got power=0.01"):
         population.cells_needed(same, same, power=0.01)
+
+
+@pytest.mark.parametrize("ranks", [True, False])
+def test_independent_draws_of_one_law_need_no_end_of_cells(ranks):
+    """Of 2,000 genes 0.3% are expected to be finite, and 5% to have an end."""
+    x, y = (negative_binomial(3, 1, (300, 2000), seed) for seed in (0, 1))
+    found = population.cells_needed(x, y, ranks=ranks)
+    assert np.isfinite(found.value).mean() < 0.01 and np.isfinite(found.high).mean() < 0.01
+    assert np.isfinite(found.low).all()
+
+
+@pytest.mark.parametrize("ranks", [True, False])
+def test_intervals_of_cells_needed_hold_the_truth(ranks):
+    """Of 1,000 genes from 300 draws each; the truth is that of 200,000 draws. At 5% +- 1.4%."""
+    laws = (5, 2), (7, 2)
+    many = (negative_binomial(*law, (200_000, 1), seed) for seed, law in enumerate(laws))
+    truth = population.cells_needed(*many, ranks=ranks).value[0]
+    few = (negative_binomial(*law, (300, 1000), seed) for seed, law in enumerate(laws, 2))
+    found = population.cells_needed(*few, ranks=ranks)
+    outside = (found.low > truth) | (found.high < truth)
+    assert 80 < truth < 250 and outside.mean() < 0.065
+    assert ((found.low <= found.value) & (found.value <= found.high)).all()
+    sure = np.isfinite(found.value)
+    assert sure.mean() > 0.5 and abs(np.median(found.value[sure]) / truth - 1) < 0.35
+
+
+def test_the_interval_of_a_share_holds_a_rare_one():
+    """Also where no draw is beyond the threshold, whose error is 0."""
+    truth = stats.nbinom(2, 2 / 12).sf(60)
+    found = population.tail_probability(negative_binomial(10, 2, (500, 2000)), 60)
+    low, high = found.interval()
+    assert (found.value == 0).mean() > 0.05
+    assert ((low <= truth) & (truth <= high)).mean() >= 0.95
 
 
 def test_the_straight_way_and_the_way_round():

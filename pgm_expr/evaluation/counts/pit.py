@@ -18,8 +18,8 @@ Gneiting and Raftery, JASA 2007, https://doi.org/10.1198/016214506000001437
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,9 @@ from ...inference import seeded
 from ...predict import SEED, Batch
 
 CENTRAL = 0.025, 0.975
+EDGES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf)  # of the mean counts of bins
+GENES = 20  # of a bin, at least
+TOLERANCE = 0.02, 0.01, 0.01  # of the share in the central 95%, below and above
 Predict = Callable[[Batch, Batch], TorchDistribution]  # (given, target) -> counts, event (G,)
 
 
@@ -135,8 +138,8 @@ def by_bin(
     x: np.ndarray,
     types: np.ndarray | None = None,
     *,
-    edges: Iterable[float] = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, math.inf),
-    genes: int = 20,
+    edges: Iterable[float] = EDGES,
+    genes: int = GENES,
     cells: int = 50,
 ) -> pd.DataFrame:
     """`shares` in each expression bin within each type.
@@ -162,17 +165,80 @@ def by_bin(
         Columns: type, mean_from, mean_to, genes, inside, low, high.
     """
     types = np.zeros(len(x), int) if types is None else np.asarray(types)
-    rows = []
-    for kind in (k for k in np.unique(types) if (types == k).sum() >= cells):
-        here = types == kind
-        mean = x[here].mean(0)
+    kinds = [kind for kind in np.unique(types) if (types == kind).sum() >= cells]
+    found = bins({kind: x[types == kind].mean(0) for kind in kinds}, edges=edges, genes=genes)
+    return pd.DataFrame([b.row() | shares(pit[np.ix_(types == b.type, b.chosen)]) for b in found])
+
+
+class Bin(NamedTuple):
+    """Genes whose mean count in the cells of a type lies between two edges.
+
+    Parameters
+    ----------
+    type
+        Label of the type.
+    low, high
+        The edges.
+    chosen
+        Whether a gene is in the bin, (G,).
+    """
+
+    type: Any
+    low: float
+    high: float
+    chosen: np.ndarray
+
+    def row(self) -> dict[str, Any]:
+        """What a table says of the bin."""
+        genes = int(self.chosen.sum())
+        return {"type": self.type, "mean_from": self.low, "mean_to": self.high, "genes": genes}
+
+
+def bins(
+    means: Mapping[Any, np.ndarray], *, edges: Iterable[float] = EDGES, genes: int = GENES
+) -> list[Bin]:
+    """Bins of genes of similar expression within each type.
+
+    Parameters
+    ----------
+    means
+        Mean counts (G,) by type. Of other cells than those whose PITs are binned, so that no gene
+        is in a bin because its counts are high by chance.
+    edges, genes
+        As for `by_bin`.
+
+    Examples
+    --------
+    >>> [each.row()["genes"] for each in bins({"b cell": np.array([0.5, 2.0, 2.5])}, genes=1)]
+    [1, 2]
+    """
+    found = []
+    for kind, mean in means.items():
         for low, high in _wide_enough(mean, list(edges), genes):
             chosen = (mean > low) & (mean <= high) if low else mean <= high
-            rows.append(
-                {"type": kind, "mean_from": low, "mean_to": high, "genes": int(chosen.sum())}
-                | shares(pit[np.ix_(here, chosen)])
-            )
-    return pd.DataFrame(rows)
+            found.append(Bin(kind, low, high, chosen))
+    return found
+
+
+def shares_by_cell(pit: np.ndarray, types: np.ndarray, among: Sequence[Bin]) -> np.ndarray:
+    """Shares of each cell in each bin, inside, below and above, (N, 3 B); NaN for other types.
+
+    Parameters
+    ----------
+    pit
+        PITs, (N, G).
+    types
+        Type of each cell, (N,).
+    among
+        The B bins.
+    """
+    found = np.full((len(pit), 3 * len(among)), np.nan)
+    low, high = pit < CENTRAL[0], pit > CENTRAL[1]
+    for i, each in enumerate(among):
+        here = types == each.type
+        below, above = (side[np.ix_(here, each.chosen)].mean(1) for side in (low, high))
+        found[here, 3 * i : 3 * i + 3] = np.stack([1 - below - above, below, above], 1)
+    return found
 
 
 def _wide_enough(mean: np.ndarray, edges: list[float], genes: int) -> list[tuple[float, float]]:

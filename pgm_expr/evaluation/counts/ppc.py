@@ -22,7 +22,7 @@ Gelman, Meng and Stern, Statistica Sinica 1996.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ from torch import Tensor
 
 from ...inference import seeded
 from ...predict import SEED
+from .replicates import exchanged
 from .statistics import gene_statistics
 
 BY_GENE = ("mean", "variance", "zero rate", "dispersion", "tail", "bimodality")
@@ -151,6 +152,67 @@ def predictive_check(
     return PredictiveCheck(real, ours, theirs, (r, ceiling))
 
 
+def exchange_check(
+    versions: Sequence[sparse.sparray], *, minimum: int = 50, sets: int = 100
+) -> list[dict[str, Any]]:
+    """Errors of replicates against real cells, beside errors of replicates among themselves.
+
+    Parameters
+    ----------
+    versions
+        Counts of the real cells, then of each of their replicates (`replicates`), (N, G) each.
+    minimum
+        Mean count over versions, in all cells together, from which a gene is compared.
+    sets
+        Number of sets of exchanged versions.
+
+    Returns
+    -------
+    list
+        One row per check: `error` of replicates, `expected` where the story is true, and `p`,
+        corrected for the number of checks.
+
+    Raises
+    ------
+    ValueError
+        Where fewer than three genes have that count.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0)
+    >>> versions = [sparse.csr_array(noise.poisson(5, (40, 6))) for _ in range(5)]
+    >>> [row["check"] for row in exchange_check(versions, sets=5)][:2]
+    ['mean', 'variance']
+    """
+    cells, rows = versions[0].shape[0], sparse.csr_array(sparse.vstack([*versions]))
+    chosen = np.asarray(rows.sum(0)).ravel() >= minimum * len(versions)
+    if chosen.sum() < 3:
+        raise ValueError(
+            f"{chosen.sum()} genes have {minimum} counts, three are needed. Hold out more cells."
+        )
+    pairs = _variable(rows, chosen)
+    found = exchanged(
+        lambda version: _statistics(rows[version * cells + np.arange(cells)], chosen, pairs),
+        _errors,
+        versions=len(versions),
+        cells=cells,
+        sets=sets,
+    )
+    columns = zip((*BY_GENE, "correlation"), *(each.tolist() for each in found), strict=True)
+    return [dict(zip(("check", "error", "expected", "p"), row, strict=True)) for row in columns]
+
+
+Statistics = tuple[dict[str, np.ndarray], np.ndarray]  # by gene, and correlations of pairs
+
+
+def _errors(one: Statistics, rest: Sequence[Statistics]) -> np.ndarray:
+    """Error of each check, averaged over the other sets."""
+    real, together = one
+    by_gene = [_error(name, np.stack([s[name] for s, _ in rest]), real[name]) for name in BY_GENE]
+    r = np.mean([np.corrcoef(each, together)[0, 1] for _, each in rest])
+    return np.array([*by_gene, 1 - r])
+
+
 def _sparse(parts: Iterable[Tensor]) -> sparse.csr_array:
     return sparse.csr_array(sparse.vstack([sparse.csr_array(p.cpu().numpy()) for p in parts]))
 
@@ -162,9 +224,7 @@ def _variable(x: sparse.sparray, chosen: np.ndarray) -> np.ndarray:
     return np.argsort(-index, kind="stable")[: min(CORRELATED, int(chosen.sum()))]
 
 
-def _statistics(
-    x: sparse.sparray, chosen: np.ndarray, pairs: np.ndarray
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _statistics(x: sparse.sparray, chosen: np.ndarray, pairs: np.ndarray) -> Statistics:
     """Statistics of the chosen genes, (G',), and the correlations of pairs of some."""
     columns = sparse.csc_array(x)
     mean, variance, zero_rate = (each[chosen] for each in gene_statistics(x))

@@ -21,7 +21,7 @@ from ...predict import SEED, Batch
 
 
 def halves(
-    batches: Iterable[Mapping[str, Tensor]], share: float = 0.5
+    batches: Iterable[Mapping[str, Tensor]], share: float = 0.5, *, empty: bool = False
 ) -> Iterator[tuple[Batch, Batch]]:
     """Split each minibatch into two, whose counts sum to its counts.
 
@@ -31,6 +31,8 @@ def halves(
         Minibatches with counts `x`, (N, G).
     share
         Expected share of the counts in the first half.
+    empty
+        Allow a half without a count, whose library is then 1.
 
     Yields
     ------
@@ -56,13 +58,14 @@ def halves(
         x = batch["x"]
         drawn = torch.binomial(x.double().cpu(), torch.full(x.shape, share).double(), noise)
         first = drawn.to(x)
-        yield _of(batch, first), _of(batch, x - first)
+        yield _of(batch, first, empty), _of(batch, x - first, empty)
 
 
-def _of(batch: Mapping[str, Tensor], x: Tensor) -> Batch:
+def _of(batch: Mapping[str, Tensor], x: Tensor, allowed: bool) -> Batch:
     library = x.sum(-1, keepdim=True)
-    if empty := int((library == 0).sum()):
+    empty = int((library == 0).sum())
+    if empty and not allowed:
         raise ValueError(
             f"thinning: {empty} cells have no count in one half. Leave out cells of few counts."
         )
-    return {**batch, "x": x, "library": library}
+    return {**batch, "x": x, "library": library.clamp_min(1)}

@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...inference import ELBO, Objective, seeded
-from ...predict import SEED, Batch, draw_prior
+from ...inference import ELBO, Objective
+from ...predict import Batch
 from ..bounds.held_out import elbo
+from .replicates import prior_replicates
 
 Pair = tuple[np.ndarray, np.ndarray]  # of the cells, and of the drawn ones
 DEGREE = 4  # of the polynomial that the bounds of drawn cells follow
@@ -56,12 +57,12 @@ def typicality(
     *,
     replicates: int = 4,
     objective: Callable[..., Objective] = ELBO,
+    totals: bool = True,
 ) -> Typicality:
     """Typicality of cells given their depth, beside drawn cells.
 
-    A drawn cell has the library, batch and covariates of one of the cells. Its counts sum to that
-    library in expectation only, those of real cells exactly, which makes real cells a little more
-    typical where genes are few.
+    A drawn cell has the batch and covariates of one of the cells, and a like library. It is judged
+    at the total of its own counts, as real cells are.
 
     Parameters
     ----------
@@ -73,6 +74,8 @@ def typicality(
         Drawn cells per cell.
     objective
         Which bound to take.
+    totals
+        Whether the library of a cell is the total of its counts.
 
     Raises
     ------
@@ -96,10 +99,7 @@ def typicality(
             f"typicality needs 50 drawn cells to compare with: got {cells} cells x {replicates}. "
             "Raise `replicates`."
         )
-    with seeded(SEED + 1):  # not the noise that bounds are estimated with
-        drawn: list[Batch] = [
-            {**b, "x": draw_prior(model, [b])} for _ in range(replicates) for b in kept
-        ]
+    drawn = prior_replicates(model, [*kept] * replicates, totals=totals)
     ours, theirs = (
         elbo(model, guide, side, objective).double().cpu().numpy() for side in (kept, drawn)
     )

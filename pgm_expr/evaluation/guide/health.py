@@ -59,6 +59,10 @@ class Weights(NamedTuple):
         Evidence lower bound, nats, (N,).
     iwae_quarter, iwae
         Importance-weighted bound at K / 4 and at K, nats, (N,).
+    variance
+        Of the log weights over draws, (N,).
+    draws
+        Number K of draws, (N,).
     """
 
     pareto_k: Tensor
@@ -66,6 +70,18 @@ class Weights(NamedTuple):
     elbo: Tensor
     iwae_quarter: Tensor
     iwae: Tensor
+    variance: Tensor
+    draws: Tensor
+
+    @property
+    def elbo_mcse(self) -> float:
+        """Monte Carlo standard error of the mean ELBO over these cells, nats."""
+        return _mcse(self.variance / self.draws)
+
+    @property
+    def iwae_mcse(self) -> float:
+        """Monte Carlo standard error of the mean IWAE at K over these cells, nats."""
+        return _mcse((1 / self.efficiency - 1) / self.draws)
 
     @property
     def gap(self) -> Tensor:
@@ -184,7 +200,15 @@ def _of_batch(log_w: Tensor) -> Weights:
     total = log_w.logsumexp(0)
     efficiency = (2 * total - (2 * log_w).logsumexp(0)).exp() / k
     quarter = log_w[:few].logsumexp(0) - math.log(few)
-    return Weights(pareto_k(log_w), efficiency, log_w.mean(0), quarter, total - math.log(k))
+    draws = torch.full_like(total, k)
+    spread = log_w.var(0), draws
+    bounds = log_w.mean(0), quarter, total - math.log(k)
+    return Weights(pareto_k(log_w), efficiency, *bounds, *spread)
+
+
+def _mcse(variances: Tensor) -> float:
+    """Standard error of a mean over N cells of estimates of these variances, (N,)."""
+    return (variances.clamp_min(0).sum().sqrt() / len(variances)).item()
 
 
 def pareto_k(log_w: Tensor) -> Tensor:

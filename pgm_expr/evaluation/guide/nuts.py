@@ -85,6 +85,8 @@ class Agreement(NamedTuple):
         Ratio of standard deviations, guide over reference, (M,).
     coverage
         Share of the reference's draws in the guide's central intervals, by nominal probability.
+    coverage_se
+        Its standard error over pairs of cell and dimension.
     mixed
         Share of all pairs whose R-hat is at most 1.05.
     """
@@ -92,6 +94,7 @@ class Agreement(NamedTuple):
     shift: np.ndarray
     width: np.ndarray
     coverage: dict[float, float]
+    coverage_se: dict[float, float]
     mixed: float
 
 
@@ -188,9 +191,11 @@ def agreement(found: Reference, guide: nn.Module, batch: Batch, draws: int = 200
     ours = np.concatenate([_flat(guided[name]["value"], draws) for name in names], -1)
     theirs = found.draws.reshape(-1, *found.draws.shape[2:])  # (chains S, N, D)
     sd = theirs.std(0)
-    covered = {level: float(_covered(ours, theirs, level)[mixed].mean()) for level in INTERVALS}
+    covered = {level: _covered(ours, theirs, level)[mixed] for level in INTERVALS}
+    means = {level: float(each.mean()) for level, each in covered.items()}
+    errors = {level: float(each.std() / np.sqrt(len(each))) for level, each in covered.items()}
     shift, width = (ours.mean(0) - theirs.mean(0)) / sd, ours.std(0) / sd
-    return Agreement(shift[mixed], width[mixed], covered, float(mixed.mean()))
+    return Agreement(shift[mixed], width[mixed], means, errors, float(mixed.mean()))
 
 
 def _by_chain(values: Tensor, chains: int) -> np.ndarray:

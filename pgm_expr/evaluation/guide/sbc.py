@@ -78,6 +78,17 @@ class Calibration:
         return {name: float(u.mean() - 0.5) for name, u in self.ranks.items()}
 
     @property
+    def deviation(self) -> dict[str, float]:
+        """Range of the ECDF minus x beyond that of uniform ranks, by quantity, 0 at least.
+
+        A shift counts as much as a wrong scale (Kuiper's statistic less its mean).
+        """
+        n = len(next(iter(self.ranks.values())))
+        gaps = {name: np.append(_counts(u) / n - _grid(), 0.0) for name, u in self.ranks.items()}
+        usual = (np.pi / (2 * n)) ** 0.5
+        return {name: max(0.0, float(np.ptp(g)) - usual) for name, g in gaps.items()}
+
+    @property
     def p(self) -> dict[str, float]:
         """p-value of the ECDF under a correct guide, by quantity."""
         return {name: _p(u) for name, u in self.ranks.items()}

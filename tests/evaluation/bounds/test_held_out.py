@@ -124,6 +124,54 @@ def test_elbo_is_the_closed_form(wide, options):
     assert (exact < wide.evidence.numpy()).all()
 
 
+def at_seed(monkeypatch, seed, measure):
+    monkeypatch.setattr(heldout, "SEED", seed)
+    return measure()
+
+
+def test_two_runs_of_the_precise_elbo_agree(ppca, monkeypatch):
+    """To 0.05 nat, and around the closed form as the Monte Carlo standard error says."""
+    ppca.guide.match(ppca.model, width=1.4)
+    exact = closed_form(ppca.model, ppca.guide, ppca.x).mean()
+
+    def measure():
+        return heldout.precise_elbo(ppca.model, ppca.guide, lambda: [ppca.batch], Trace)
+
+    runs = [at_seed(monkeypatch, seed, measure) for seed in range(15)]
+    means = np.array([run.value.mean().item() for run in runs])
+    errors = np.array([run.mcse for run in runs])
+    assert errors.max() < 1.3 * heldout.PRECISION and np.ptp(means[:2]) < 0.05
+    z = (means - exact) / errors
+    assert abs(z.mean()) < 4 / 15**0.5 and 0.4 < z.std() < 1.8
+    once = [
+        at_seed(monkeypatch, s, lambda: elbo(ppca.model, ppca.guide, [ppca.batch], Trace))
+        for s in range(15)
+    ]
+    assert np.std([each.mean().item() for each in once]) > 3 * means.std()
+
+
+def test_a_bound_without_noise_takes_few_draws(ppca, stories):
+    guide = stories.ExactGuide(ppca.model)
+    found = heldout.precise_elbo(ppca.model, guide, lambda: [ppca.batch], Trace)
+    assert torch.allclose(found.value, ppca.model.evidence(ppca.x), rtol=1e-10)
+    assert found.mcse < 1e-6
+
+
+def test_the_error_of_iwae_is_that_over_seeds(ppca, monkeypatch):
+    ppca.guide.match(ppca.model, width=1.4)
+    runs = [
+        at_seed(
+            monkeypatch,
+            seed,
+            lambda: heldout.iwae_bounds(ppca.model, ppca.guide, [ppca.batch], (20, 100)),
+        )
+        for seed in range(40)
+    ]
+    for k in (20, 100):
+        spread = np.std([run[k].value.mean().item() for run in runs], ddof=1)
+        assert 0.65 < spread / np.mean([run[k].mcse for run in runs]) < 1.4
+
+
 def test_cells_stay_in_their_order(ppca, stories):
     guide = stories.ExactGuide(ppca.model)
     parts = [{k: v[rows] for k, v in ppca.batch.items()} for rows in (slice(33), slice(33, 40))]

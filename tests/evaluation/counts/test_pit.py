@@ -7,7 +7,14 @@ from pyro import distributions as dist
 from scipy import stats
 
 from pgm_expr.distributions import NegativeBinomial, ZeroInflatedNegativeBinomial
-from pgm_expr.evaluation.counts.pit import by_bin, passes, predictions, shares
+from pgm_expr.evaluation.counts.pit import (
+    bins,
+    by_bin,
+    passes,
+    predictions,
+    shares,
+    shares_by_cell,
+)
 
 CELLS, GENES = 400, 60
 MEANS = torch.logspace(-1.5, 1.5, GENES)
@@ -125,3 +132,15 @@ def test_a_sharper_prediction_scores_better_though_both_are_calibrated():
 def test_one_draw_is_refused():
     with pytest.raises(ValueError, match="Take at least 2"):
         judged(nb(), nb(), draws=1)
+
+
+def test_shares_by_cell_average_to_those_of_the_bins():
+    rng = np.random.default_rng(0)
+    pit, x = rng.random((200, GENES)), rng.poisson(MEANS.numpy(), (200, GENES))
+    types = np.repeat(["a", "b"], 100)
+    rows = by_bin(pit, x, types)
+    among = bins({kind: x[types == kind].mean(0) for kind in ("a", "b")})
+    found = shares_by_cell(pit, types, among)
+    assert np.isnan(found[types == "a"][:, 3 * len(among) - 1]).all()
+    means = np.nanmean(found, 0).reshape(-1, 3)
+    assert np.allclose(means, rows[["inside", "low", "high"]])

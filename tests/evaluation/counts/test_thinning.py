@@ -47,3 +47,10 @@ def test_a_cell_too_thin_to_be_halved_is_said():
 def test_a_share_out_of_range_is_refused():
     with pytest.raises(ValueError, match="between 0 and 1: got 1"):
         next(halves([batch(3)], share=1))
+
+
+def test_a_half_without_a_count_is_allowed_on_request():
+    whole = {"x": torch.eye(40, 3), "library": torch.ones(40, 1)}
+    ((first, second),) = halves([whole], empty=True)
+    assert (first["x"].sum(-1) == 0).any()
+    assert (first["library"] == 1).all() and (second["library"] == 1).all()

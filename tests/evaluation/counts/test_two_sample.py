@@ -70,3 +70,38 @@ class TestMarkers:
         some = cells(5, 0)
         with pytest.raises(ValueError, match="no type has ten cells"):
             markers_on(*some, *some, *some)
+
+
+class TestColumns:
+    """Cells of two batches with an effect; half of those that ignore it are right by chance."""
+
+    def sides(self, aware):
+        rng = np.random.default_rng(0)
+
+        def some(n, follows):
+            batch = rng.integers(2, size=n)
+            effect = batch if follows else rng.integers(2, size=n)
+            rate = np.where(np.arange(GENES) < 20, 2.0 + 3 * effect[:, None], 5.0)
+            return rng.poisson(rate), batch[:, None].astype(float)
+
+        return [some(300, aware), some(300, True), some(600, True)]
+
+    @pytest.mark.parametrize("aware", [True, False])
+    def test_a_story_that_ignores_the_batch_is_found_by_its_column(self, aware):
+        counts, columns = zip(*self.sides(aware), strict=True)
+        blind, seeing = two_sample(*counts), two_sample(*counts, columns=columns)
+        assert blind.auc < 0.6
+        assert (seeing.auc < 0.6) if aware else (seeing.auc > 0.7)
+
+    def test_equal_samples_are_within_the_stated_spread(self):
+        """Of 20 pairs of samples, none of four standard deviations, and the sd is not below."""
+        aucs = []
+        for seed in range(20):
+            parts = (
+                cells(100, 3 * seed)[0],
+                cells(100, 3 * seed + 1)[0],
+                cells(200, 3 * seed + 2)[0],
+            )
+            found = two_sample(*parts, permutations=1)
+            aucs.append((found.auc - 0.5) / found.auc_sd)
+        assert np.max(aucs) < 4 and np.std(aucs) < 1.4

@@ -31,10 +31,11 @@ def story():
 
 
 def cells(model, number, seed):
-    """Cells drawn from the model, of libraries between 100 and 1,600."""
+    """Cells drawn from the model at libraries between 100 and 1,600; theirs are their totals."""
     torch.manual_seed(seed)
     library = torch.exp(6 + 0.7 * torch.randn(number, 1))
-    return {"x": draw_prior(model, [{"library": library}]), "library": library}
+    x = draw_prior(model, [{"library": library}])
+    return {"x": x, "library": x.sum(-1, keepdim=True)}
 
 
 def model_order(model):

@@ -88,7 +88,7 @@ def test_infinite_k_is_trusted_only_where_all_weights_are_alike():
     one_weighs_all[0] = 0.0
     log_w = torch.cat([torch.zeros(200, 1).double(), one_weighs_all], 1)
     efficiency = torch.tensor([1.0, 1 / 200])
-    found = Weights(pareto_k(log_w), efficiency, *3 * [torch.zeros(2)])
+    found = Weights(pareto_k(log_w), efficiency, *5 * [torch.zeros(2)])
     assert found.pareto_k.tolist() == [math.inf, math.inf]
     assert found.untrusted.tolist() == [False, True]
 
