@@ -23,6 +23,8 @@ from .latent.mixing import Mixed, mixing
 from .latent.novelty import mahalanobis, neighbour_distance
 from .latent.probes import pca, probe
 from .latent.structure import Explained, Readability, explained, readability
+from .standardise import Observed, observe
+from .support import Support
 
 __all__ = [
     "Baseline",
@@ -33,8 +35,10 @@ __all__ = [
     "Kept",
     "Leakage",
     "Mixed",
+    "Observed",
     "Readability",
     "Refined",
+    "Support",
     "TwoSample",
     "Typicality",
     "agreement",
@@ -60,6 +64,7 @@ __all__ = [
     "mig",
     "mixing",
     "neighbour_distance",
+    "observe",
     "pca",
     "probe",
     "rank",
