@@ -13,8 +13,9 @@ auc            AUC of a logistic regression of the condition on 10 principal com
                expression, cross-validated: 1 where cells of the condition lie apart. A strong
                effect of the condition does that too
 
-Rule. None: share below 0.1, or, where strata are clusters of states, heterogeneity above 0.2.
-Partial: share below 0.95, or fewer than 50 training cells of the condition. Good otherwise.
+Rule. None: share below 0.1; where strata are clusters of states, share below 0.75 or heterogeneity
+above 0.2, since clusters of two types may then have been paired. Partial: share below 0.95, or
+fewer than 50 training cells of the condition. Good otherwise.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from scipy import sparse
 from .standardise import LEAST, Observed
 
 FULL, NONE, APART, FEW = 0.95, 0.1, 0.2, 50
+CLUSTERED = 0.75  # share below which clusters of states are no support
 CELLS = 2000  # cells that the AUC is estimated from, at most
 
 
@@ -46,6 +48,8 @@ class Support:
         Training cells of the condition.
     targets
         Target cells that do not have the condition.
+    by_states
+        Whether strata are clusters of states.
     share, effective, heterogeneity, cramers_v, auc
         See the module; NaN where undefined.
 
@@ -63,6 +67,7 @@ class Support:
     training_cells: int
     targets: int
     share: float
+    by_states: bool = False
     effective: float = nan
     heterogeneity: float = nan
     cramers_v: float = nan
@@ -71,7 +76,8 @@ class Support:
     @property
     def verdict(self) -> str:
         """`good`, `partial` or `none`."""
-        if self.targets and (self.share < NONE or self.heterogeneity > APART):
+        least = CLUSTERED if self.by_states else NONE
+        if self.targets and (self.share < least or self.heterogeneity > APART):
             return "none"
         partial = (self.targets and self.share < FULL) or self.training_cells < FEW
         return "partial" if partial else "good"

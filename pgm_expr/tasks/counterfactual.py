@@ -131,9 +131,7 @@ def warn_of_support(support: Support) -> None:
     if support.verdict == "none":
         warnings.warn(_without(support), stacklevel=4)
     if support.verdict == "partial":
-        few = support.training_cells < FEW
-        learnt = f" (learnt from {support.training_cells} training cells)" if few else ""
-        warnings.warn(f"partial support{learnt}: {support.sentence()}.", stacklevel=4)
+        warnings.warn(f"partial support{_learnt(support)}: {support.sentence()}.", stacklevel=4)
 
 
 def _without(support: Support) -> str:
@@ -142,7 +140,12 @@ def _without(support: Support) -> str:
     else:
         why = "states cannot be separated from it"
         do = "Fit with labels_key, or pass columns of obs as strata"
-    return f"condition without support, {why}: {support.sentence()}. {do}."
+    return f"condition without support{_learnt(support)}, {why}: {support.sentence()}. {do}."
+
+
+def _learnt(support: Support) -> str:
+    number = support.training_cells
+    return f" (learnt from {number} training cells)" if number < FEW else ""
 
 
 def groups_of(obs: pd.DataFrame, groupby: str | None) -> dict[str, np.ndarray]:

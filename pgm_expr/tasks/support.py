@@ -12,6 +12,7 @@ import numpy as np
 from scipy import sparse
 
 from ..data import Cells, ContinuousCovariate, Label
+from ..evaluation.aligned_clusters import align_clusters
 from ..evaluation.standardise import Observed, observe
 from ..evaluation.support import (
     FEW,
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from ..runs.fitted import Fitted
 
 CLUSTERS = 8  # of states, where there are no labels
+PER_CLUSTER = 50  # cells for each of them, at least
+COMPONENTS = 30  # of log expression, in which clusters are aligned
 STATES = "cluster of states"
 LEVEL = 0  # position of the requested level
 
@@ -84,6 +87,7 @@ class Overlap:
             targets=int((self.targets[:, 1] != LEVEL).sum()),
             share=share,
             effective=effective,
+            by_states=self.by_states,
             heterogeneity=self.heterogeneity[0],
             cramers_v=np.nan if self.by_states else cramers_v(*self.known.T),
             auc=separation(self.counts, of_condition),
@@ -115,7 +119,7 @@ def find_overlap(
         both = [np.asarray(each.columns["label"]) for each in (cells, known or cells)]
         name = run.encoding.get(Label).key
     else:
-        both, name = _clusters(run, cells, known or cells), STATES
+        both, name = _clusters(run, levels, cells, known or cells), STATES
     targets, observed = (np.stack(pair, 1) for pair in zip(both, levels, strict=True))
     counts = sparse.csr_array((known or cells).counts)
     if known and (new := ~np.isin(cells.names, known.names)).any():
@@ -150,15 +154,33 @@ def _columns(obs: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     return obs.groupby(list(map(str, names)), observed=True, dropna=False).ngroup().to_numpy()
 
 
-def _clusters(run: Fitted, *tables: Cells) -> list[np.ndarray]:
-    """Clusters of the posterior means of cells, found in the last table, (N,) each."""
+def _clusters(
+    run: Fitted, levels: Sequence[np.ndarray], cells: Cells, known: Cells
+) -> list[np.ndarray]:
+    """Clusters of target and of known cells, (N,) and (M,), found in the known ones.
+
+    They start from posterior means, and are aligned across levels of the condition.
+    """
     from sklearn.cluster import KMeans
+    from sklearn.decomposition import TruncatedSVD
 
     run.require_states("strata of states")
-    states = [run.use(run.unlabelled(table)).loc.cpu().double().numpy() for table in tables]
-    number = max(1, min(CLUSTERS, len(states[-1]) // 20))
-    found = KMeans(number, n_init=4, random_state=0).fit(states[-1])
-    return [found.predict(each) for each in states]
+    states = run.use(run.unlabelled(known)).loc.cpu().double().numpy()
+    number = max(1, min(CLUSTERS, len(states) // PER_CLUSTER))
+    start = KMeans(number, n_init=4, random_state=0).fit_predict(states)
+    logs = [_log_shares(each) for each in (cells, known)]
+    size = min(COMPONENTS, *(side - 1 for side in logs[1].shape))
+    components = TruncatedSVD(size, random_state=0).fit(logs[1])
+    y = [components.transform(each) for each in logs]
+    highest = int(max(each.max() for each in levels)) + 1
+    found = align_clusters(y[1], start, levels[1], highest)
+    return [found.predict(*pair) for pair in zip(y, levels, strict=True)]
+
+
+def _log_shares(cells: Cells) -> sparse.csr_array:
+    """log(1 + counts at 1,000 counts a cell), (N, G)."""
+    library = np.maximum(np.asarray(cells.counts.sum(1), float).ravel(), 1.0)
+    return sparse.csr_array(sparse.diags_array(1000 / library) @ cells.counts).log1p()
 
 
 def _levels(

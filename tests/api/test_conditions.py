@@ -90,6 +90,7 @@ def test_samples_bring_the_libraries_of_their_condition(adata):
     assert 2.5 < high.median() / low.median() < 3.5
 
 
+@pytest.mark.filterwarnings("ignore:.*learnt from 0 training cells")
 def test_combinations_and_levels(run, adata):
     unseen = run.sample(20, condition={"type": "type2", "batch": "batch1", "dose": 80.0})
     assert unseen.shape == (20, GENES) and np.isfinite(unseen.X.toarray()).all()
