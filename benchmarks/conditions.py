@@ -13,8 +13,8 @@ first:
     mean shift that of cells of the condition over the others, unadjusted
     shrunken   coverage and error with `shrinkage=True`
 
-Cells are compared within types (`labels_key`), or within clusters of states where the fit has no
-labels.
+Cells are compared within types (`labels_key`), or within clusters of states, aligned across
+conditions, where the fit has no labels.
 
     python benchmarks/conditions.py [--sets 20] [--cells 900] [--genes 300] [--epochs 60]
                                     [--fits FOLDER] [--out benchmarks/results/conditions.json]
@@ -159,7 +159,9 @@ def summary(figures):
     """Number of data sets and of refusals, means of the rest over the answered ones."""
     answered = [each for each in figures if each]
     counts = {"sets": len(figures), "refused": len(figures) - len(answered)}
-    means = {key: round(np.mean([e[key] for e in answered]), 3) for key in (answered or [{}])[0]}
+    means = {
+        key: round(float(np.mean([e[key] for e in answered])), 3) for key in (answered or [{}])[0]
+    }
     return counts | means
 
 

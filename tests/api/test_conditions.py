@@ -141,6 +141,7 @@ def test_a_loaded_run_predicts_the_same_of_cells_without_the_column(kinds, adata
     assert np.allclose(again.predict_labels(bare, draws=2), p)
 
 
+@pytest.mark.filterwarnings("ignore:.*learnt from")
 def test_a_kind_can_be_drawn(truth, kinds):
     """Cells of a label, from a story that knows kinds as latents."""
     real = {f"type{t}": shares(truth.x[truth.type == t]) for t in range(3)}
