@@ -56,7 +56,7 @@ class Overlap:
     @cached_property
     def observed(self) -> Observed:
         """Mean shares by stratum and level."""
-        return observe(self.counts, *self.known.T, self.shape)
+        return observe(self.counts, self.known[:, 0], self.known[:, 1], self.shape)
 
     @property
     def near(self) -> np.ndarray:
@@ -78,7 +78,9 @@ class Overlap:
 
     def support(self, condition: Mapping[str, object], training_cells: int) -> Support:
         """The figures of `evaluation.support`."""
-        share, effective = overlap(self.observed, self.numbers(slice(None)), LEVEL)
+        share, effective = overlap(
+            self.observed, self.numbers(np.arange(len(self.targets))), LEVEL
+        )
         of_condition = self.known[:, 1] == LEVEL
         return Support(
             condition=text_of(condition),
@@ -117,7 +119,7 @@ def find_overlap(
         both, known, levels = [codes, codes], None, [levels[0], levels[0]]
     elif _labelled(run, cells) and _labelled(run, known or cells):
         both = [np.asarray(each.columns["label"]) for each in (cells, known or cells)]
-        name = run.encoding.get(Label).key
+        name = next(f.key for f in run.encoding.fields if isinstance(f, Label))
     else:
         both, name = _clusters(run, levels, cells, known or cells), STATES
     targets, observed = (np.stack(pair, 1) for pair in zip(both, levels, strict=True))
@@ -140,7 +142,7 @@ def _known(run: Fitted) -> Cells | None:
 
 def _labelled(run: Fitted, cells: Cells) -> bool:
     label = cells.columns.get("label")
-    return run.encoding.get(Label) is not None and label is not None and (label >= 0).all()
+    return bool(run.encoding.labels) and label is not None and bool((label >= 0).all())
 
 
 def _columns(obs: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
@@ -214,8 +216,8 @@ def training_cells(run: Fitted, condition: Mapping[str, object]) -> int:
     if known is None:
         library, columns = kept_cells(run.notes)
         return int((~_distance(run, columns, len(library), condition).any(1)).sum())
-    far = _distance(run, known.columns, len(known), condition).any(1)
-    return int((~far[run.training_table().split.train]).sum())
+    far = _distance(run, known.columns, len(known), condition)
+    return int((~far[run.training_table().split.train].any(1)).sum())
 
 
 def with_support(
