@@ -74,6 +74,7 @@ class Run(Fitted):
     embed = tasks.embed
     normalized_expression = tasks.normalized_expression
     express = tasks.express
+    counterfactual = tasks.counterfactual
     differential_expression = tasks.differential_expression
     state_fold_change = tasks.state_fold_change
 

@@ -10,7 +10,10 @@ import pytest
 import pgm_expr
 from pgm_expr.cli import main as cli
 
-pytestmark = pytest.mark.filterwarnings("ignore:posterior collapse")  # a few epochs
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:posterior collapse"),  # a few epochs
+    pytest.mark.filterwarnings("always:.*learnt from"),  # 150 cells in all
+]
 
 RUNS = ["cvae", "label", "classify", "regress", "shift", "hierarchical", "vae"]
 
@@ -84,8 +87,12 @@ def test_sample_draws_what_python_draws(here, command, tmp_path):
     line = (
         f"sample cvae --n 60 --condition type=type1 --condition plate=2 --seed 3 --out {tmp_path}"
     )
-    code, printed, _ = command(f"{line}/s.h5ad")
+    code, printed, err = command(f"{line}/s.h5ad")
     drawn, run = read(tmp_path / "s.h5ad"), pgm_expr.load("cvae")
+    few = drawn.uns["pgm_cvae"]["support"]["training_cells"]
+    assert f"Support of type=type1, plate=2: {few} training cells." in printed and 0 < few < 50
+    (warning,) = err.strip().splitlines()
+    assert warning.startswith("warning: type=type1, plate=2: learnt from ") and str(few) in warning
     expected = run.sample(60, condition={"type": "type1", "plate": 2}, seed=3)
     assert code == 0 and "60 drawn cells x 30 genes with type=type1, plate=2" in printed
     assert (drawn.X != expected.X).nnz == 0 and set(drawn.obs["type"]) == {"type1"}
@@ -104,9 +111,12 @@ def test_text_is_a_number_where_the_fit_knows_one(here):
 
 def test_express_writes_a_layer_in_the_genes_of_the_run(here, command, tmp_path):
     line = f"express cvae cells.h5ad --condition plate=1 --library 500 --out {tmp_path}/e.h5ad"
-    code, printed, _ = command(line)
+    code, printed, err = command(line)
+    assert code == 0, err
     found = read(tmp_path / "e.h5ad")
-    assert code == 0 and "layers['pgm_cvae'], 150 cells x 30 genes with plate=1" in printed
+    assert "layers['pgm_cvae'], 150 cells x 30 genes with plate=1" in printed
+    assert "Support of plate=1: " in printed and len(printed.strip().splitlines()) == 1
+    assert float(found.uns["pgm_cvae"]["support"]["share"]) == 1.0
     run = pgm_expr.load("cvae")
     expected = run.normalized_expression("cells.h5ad", condition={"plate": "1"}, library=500.0)
     assert np.allclose(found.layers["pgm_cvae"], expected, rtol=1e-4)

@@ -17,6 +17,7 @@ from .options import (
     StoryFile,
     levels_of,
     out,
+    support_line,
     with_levels,
 )
 
@@ -83,5 +84,5 @@ def express(
     api.write_h5ad(found, out_file)
     out.print(
         f"Wrote {out_file}: layers['{run.prefix}'], {found.n_obs} cells x {found.n_vars} genes"
-        f"{with_levels(levels)} at library {library:,g}."
+        f"{with_levels(levels)} at library {library:,g}.{support_line(found.uns[run.prefix])}"
     )

@@ -20,6 +20,7 @@ from .options import (
     given,
     levels_of,
     out,
+    support_line,
     with_levels,
 )
 
@@ -39,11 +40,13 @@ def sample(
     """Draw new cells from the prior predictive distribution: counts in X."""
     api.check_out(out_file)
     levels = levels_of(condition)
-    drawn = api.load(run_folder, story, device=device).sample(n, condition=levels, seed=seed)
+    run = api.load(run_folder, story, device=device)
+    drawn = run.sample(n, condition=levels, seed=seed)
     api.write_h5ad(drawn, out_file)
     out.print(
         f"Wrote {out_file}: {drawn.n_obs} drawn cells x {drawn.n_vars} genes"
         f"{with_levels(levels)}; median total {drawn.obs['library'].median():,.0f}."
+        f"{support_line(drawn.uns[run.prefix])}"
     )
 
 
@@ -68,13 +71,15 @@ def generate(
     """Draw new cells from a generator that is trained on the posteriors at first use."""
     api.check_out(out_file)
     levels = levels_of(condition)
-    drawn = api.load(run_folder, story, device=device).generate(
+    run = api.load(run_folder, story, device=device)
+    drawn = run.generate(
         n, by=by, condition=levels, seed=seed, **given(guidance=guidance, steps=steps)
     )
     api.write_h5ad(drawn, out_file)
     out.print(
         f"Wrote {out_file}: {drawn.n_obs} cells x {drawn.n_vars} genes by {by}"
         f"{with_levels(levels)}; median library {drawn.obs['library'].median():,.0f}."
+        f"{support_line(drawn.uns[run.prefix])}"
     )
 
 

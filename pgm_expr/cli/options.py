@@ -156,6 +156,17 @@ def with_levels(condition: Mapping[str, str]) -> str:
     return f" with {', '.join(f'{k}={v}' for k, v in condition.items())}" if condition else ""
 
 
+def support_line(notes: Mapping[str, Any]) -> str:
+    """One sentence on the observed cells of a condition, from what a verb wrote to uns."""
+    found = notes.get("support")
+    if not found:
+        return ""
+    verdict = f"{found['verdict']}, " if "verdict" in found else ""
+    near = f", near {found['share']:.0%} of {found['targets']} cells" if "share" in found else ""
+    number = found["training_cells"]
+    return f" Support of {found['condition']}: {verdict}{number} training cells{near}."
+
+
 def _pairs(option: str, pairs: list[str] | None, example: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for pair in pairs or []:

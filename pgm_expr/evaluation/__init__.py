@@ -25,6 +25,8 @@ from .latent.mixing import Mixed, mixing
 from .latent.novelty import mahalanobis, neighbour_distance
 from .latent.probes import pca, probe
 from .latent.structure import Explained, Readability, explained, readability
+from .standardise import Observed, observe
+from .support import Support
 
 __all__ = [
     "Baseline",
@@ -36,8 +38,10 @@ __all__ = [
     "Kept",
     "Leakage",
     "Mixed",
+    "Observed",
     "Readability",
     "Refined",
+    "Support",
     "TwoSample",
     "Typicality",
     "agreement",
@@ -63,6 +67,7 @@ __all__ = [
     "mig",
     "mixing",
     "neighbour_distance",
+    "observe",
     "pca",
     "probe",
     "rank",

@@ -4,6 +4,7 @@ from ..runs.generators import GENERATORS
 from ..runs.states import States
 from .arviz import loo_pit, to_arviz
 from .conformal import Mondrian, calibrate
+from .counterfactual import counterfactual
 from .differential_expression import differential_expression
 from .embed import embed
 from .generate import generate, learn
@@ -12,6 +13,7 @@ from .learn_prior import learn_prior
 from .normalized_expression import express, normalized_expression
 from .predict_labels import predict_labels
 from .predict_target import predict, predict_target
+from .prediction import Prediction
 from .predictive_summaries import (
     cells_needed,
     interpolate,
@@ -31,9 +33,11 @@ __all__ = [
     "CrossFitted",
     "Hybrid",
     "Mondrian",
+    "Prediction",
     "States",
     "calibrate",
     "cells_needed",
+    "counterfactual",
     "cross_fit",
     "differential_expression",
     "state_fold_change",

@@ -20,6 +20,7 @@ from ..runs.generators import GENERATORS, Learnt
 from ..runs.simulated_covariates import as_cells, draw_covariates, missing_entries
 from ..runs.states import States
 from .sample import sample
+from .support import with_support
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -66,7 +67,8 @@ def generate(
     Returns
     -------
     AnnData of integer counts in X, (n, G), with `obs["library"]` and `obsm["X_generated"]`, the
-    states.
+    states. `uns["pgm_<story>"]` holds story, n, seed and `support`, the number of training cells
+    of the condition, with a warning where they are fewer than 50.
 
     Raises
     ------
@@ -91,7 +93,7 @@ def generate(
     totals = learnt.states.library(states).cpu().numpy()
     drawn = as_cells(run.notes, counts.numpy(), totals, condition or {})
     drawn.obsm["X_generated"] = states.cpu().numpy()
-    return drawn
+    return with_support(run, drawn, condition or {}, seed)
 
 
 def learn(

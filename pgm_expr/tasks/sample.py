@@ -9,6 +9,7 @@ import numpy as np
 
 from ..runs.simulated_covariates import as_cells, draw_covariates
 from .conditions import check_drawn
+from .support import with_support
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -42,6 +43,8 @@ def sample(
     Returns
     -------
     AnnData of integer counts in X, (n, G), with `obs["library"]` and the condition.
+    `uns["pgm_<story>"]` holds story, n, seed and `support`, the number of training cells of the
+    condition, with a warning where they are fewer than 50.
 
     Raises
     ------
@@ -59,4 +62,5 @@ def sample(
     rng = np.random.default_rng(seed)
     totals, covariates = draw_covariates(run.notes, n, condition or {}, rng)
     totals = totals if library is None else np.asarray(library)
-    return as_cells(run.notes, run.draw(totals, covariates, seed), totals, condition or {})
+    drawn = as_cells(run.notes, run.draw(totals, covariates, seed), totals, condition or {})
+    return with_support(run, drawn, condition or {}, seed)

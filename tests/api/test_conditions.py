@@ -90,6 +90,7 @@ def test_samples_bring_the_libraries_of_their_condition(adata):
     assert 2.5 < high.median() / low.median() < 3.5
 
 
+@pytest.mark.filterwarnings("ignore:.*learnt from 0 training cells")
 def test_combinations_and_levels(run, adata):
     unseen = run.sample(20, condition={"type": "type2", "batch": "batch1", "dose": 80.0})
     assert unseen.shape == (20, GENES) and np.isfinite(unseen.X.toarray()).all()
@@ -140,6 +141,7 @@ def test_a_loaded_run_predicts_the_same_of_cells_without_the_column(kinds, adata
     assert np.allclose(again.predict_labels(bare, draws=2), p)
 
 
+@pytest.mark.filterwarnings("ignore:.*learnt from")
 def test_a_kind_can_be_drawn(truth, kinds):
     """Cells of a label, from a story that knows kinds as latents."""
     real = {f"type{t}": shares(truth.x[truth.type == t]) for t in range(3)}

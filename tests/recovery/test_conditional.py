@@ -138,6 +138,7 @@ def test_metadata_of_other_cells_cost_likelihood(fits, story):
 # Combinations, and what is missing
 
 
+@pytest.mark.filterwarnings("ignore:.*learnt from 0 training cells")
 @pytest.mark.parametrize("story", STORIES)
 def test_an_unseen_combination_is_near_the_sum_of_its_parts(story):
     """No cell of batch 1 in condition 1 is seen: r >= .9 with what such cells would express."""
@@ -277,6 +278,7 @@ def test_a_missing_type_is_not_nothing_told(known, story):
             assert told[0, -1] == 0 and not torch.equal(told, features[1][:1])
 
 
+@pytest.mark.filterwarnings("ignore:.*learnt from")
 def test_priors_of_rare_and_of_untold_cells_are_of_sensible_size(known):
     """Five cells say little: neither far away nor a point, nor wider than all cells together."""
     truth, _, runs = known

@@ -65,6 +65,7 @@ def test_donors_stayed_whole_in_its_split(run, adata):
     assert not set(donors[split.test]) & set(donors[split.development])
 
 
+@pytest.mark.filterwarnings("ignore:.*learnt from")
 def test_draws_are_the_same(run, adata):
     assert (
         run.sample(5, condition={"stim": "yes"}, seed=1).X.toarray().tolist()
