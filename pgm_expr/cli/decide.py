@@ -86,3 +86,46 @@ def express(
         f"Wrote {out_file}: layers['{run.prefix}'], {found.n_obs} cells x {found.n_vars} genes"
         f"{with_levels(levels)} at library {library:,g}.{support_line(found.uns[run.prefix])}"
     )
+
+
+@app.command()
+def differential(
+    run_folder: RunPath,
+    file: Data,
+    groupby: Annotated[str, typer.Option(help="A column of obs.")],
+    out_file: Annotated[Path, typer.Option("--out", help="A .csv file to write.")],
+    group1: Annotated[
+        str | None, typer.Option(help="A level; each level in turn by default.")
+    ] = None,
+    group2: Annotated[
+        str | None, typer.Option(help="The level to compare with; all other cells by default.")
+    ] = None,
+    replicate: Annotated[
+        str, typer.Option(help="Column of replicates such as donors, or `cells`.")
+    ] = "auto",
+    threshold: Annotated[float, typer.Option(min=0, help="Least |log2 fold change|.")] = 0.0,
+    rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Expected share of false calls.")
+    ] = 0.05,
+    story: StoryFile = None,
+    device: Device = "auto",
+) -> None:
+    """Write log2 fold changes between groups of cells, with intervals and calls."""
+    api.check_out(out_file, ".csv")
+    run = api.load(run_folder, story, device=device)
+    table = run.differential_expression(
+        api.load_dataset(file),
+        groupby,
+        group1,
+        group2,
+        replicate_key=None if replicate == "cells" else replicate,
+        threshold=threshold,
+        rate=rate,
+    )
+    text = table.to_csv(index_label="gene", float_format="%.6g")
+    api.write_atomically(out_file, text.encode())
+    notes = table.attrs["pgm_expr"]
+    out.print(
+        f"Wrote {out_file}: {int(table['called'].sum())} of {len(table)} genes called at a false "
+        f"sign rate of {rate:g}; about {notes['estimand']} (replicates: {notes['replicates']})."
+    )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import scanpy as sc
 from anndata import AnnData
+from typer.testing import CliRunner
 
 import pgm_expr
+from pgm_expr.cli.main import app
 from pgm_expr.simulate import simulate
 
 
@@ -107,3 +110,16 @@ def test_state_fold_changes_make_no_calls(run, adata):
     assert list(table.columns) == ["mean", "sd", "low", "high"]
     with pytest.raises(ValueError, match="no cell has type"):
         run.state_fold_change(adata, "type", "t9", "t0")
+
+
+def test_the_command_writes_a_table_and_says_what_it_is_about(run, adata, tmp_path):
+    run.save(tmp_path / "run")
+    data = adata.copy()
+    data.uns = {}
+    data.write_h5ad(tmp_path / "cells.h5ad")
+    words = ["differential", tmp_path / "run", tmp_path / "cells.h5ad", "--groupby", "condition"]
+    words += ["--group1", "stim", "--group2", "ctrl", "--out", tmp_path / "de.csv"]
+    done = CliRunner().invoke(app, [*map(str, words)])
+    assert done.exit_code == 0, done.output
+    assert "genes called at a false sign rate of 0.05; about cells like these" in done.output
+    assert pd.read_csv(tmp_path / "de.csv", index_col=0).shape[0] == len(run.notes["genes"])
