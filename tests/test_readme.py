@@ -51,11 +51,11 @@ def options(command):
 def test_every_option_is_one():
     """Those of a command line that is shown are that command's; all others are some command's."""
     of_benchmarks = {"--peers", "--sleep"}
-    used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", README)) - of_benchmarks
+    used = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", README)) - of_benchmarks
     assert used and used <= set().union(*map(options, COMMANDS))
     shown = re.findall(r"pgm-expr (\w[\w-]*)((?:[^`\n]|\\\n)*)", README)
     for command, line in shown:
-        assert set(re.findall(r" (--[a-z][a-z-]*)", line)) <= options(command), line
+        assert set(re.findall(r" (--[a-z][a-z0-9-]*)", line)) <= options(command), line
     assert any("--" in line for _, line in shown)
 
 

@@ -46,6 +46,7 @@ class FoldChange(PyroModule):
 
     Examples
     --------
+    >>> import torch
     >>> story = FoldChange(average=torch.zeros(5), trend=torch.zeros(5), tau=0.5)
     >>> story(torch.ones(4, 1), torch.tensor([[0.0], [0.0], [1.0], [1.0]])).shape
     torch.Size([4, 5])

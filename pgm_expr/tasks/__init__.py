@@ -40,7 +40,6 @@ __all__ = [
     "counterfactual",
     "cross_fit",
     "differential_expression",
-    "state_fold_change",
     "embed",
     "express",
     "fit_counts",
@@ -59,6 +58,7 @@ __all__ = [
     "quantile",
     "sample",
     "sleep",
+    "state_fold_change",
     "tail_probability",
     "to_arviz",
 ]
