@@ -37,7 +37,6 @@ COLUMNS = {
     "sets": "data sets",
     "any": "any",
     "fdr": "false discovery share",
-    "fdr_0.5": "same, |lfc| > 0.5",
     "coverage": "95% intervals hold",
     "slope": "slope, truth on mean",
     "slope_raw": "slope, raw on truth",

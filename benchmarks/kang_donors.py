@@ -3,7 +3,7 @@
     PGM_EXPR_DATA=FOLDER python benchmarks/kang_donors.py
 
 Kang et al. 2018: 8 donors with cells of each type in both conditions. Counts are summed by donor
-and condition; genes have 10 counts in all. The rival is a paired t test of log counts per million
+and condition; genes have 100 counts in all. The rival is a paired t test of log counts per million
 at a false discovery rate of 0.05. `recalled`: share of its calls that are called with the same
 sign. `excluded`: genes whose difference is below 0.25 by 2 standard errors of the rival, and how
 many of those are called.
@@ -33,7 +33,7 @@ COLUMNS = {
     "excluded": "excluded",
     "excluded_called": "of those called",
 }
-PAIRS, COUNTS = 4, 10
+PAIRS, COUNTS = 4, 100
 
 
 def main() -> None:
