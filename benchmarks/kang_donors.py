@@ -3,10 +3,10 @@
     PGM_EXPR_DATA=FOLDER python benchmarks/kang_donors.py
 
 Kang et al. 2018: 8 donors with cells of each type in both conditions. Counts are summed by donor
-and condition; genes have 100 counts in all. The rival is a paired t test of log counts per million
-at a false discovery rate of 0.05. `recalled`: share of its calls that are called with the same
-sign. `excluded`: genes whose difference is below 0.25 by 2 standard errors of the rival, and how
-many of those are called.
+and condition; genes have 100 counts in all. The rival is a paired t test of log counts by
+median-ratio size factors, at a false discovery rate of 0.05. `recalled`: share of its calls that
+are called with the same sign. `excluded`: genes whose difference is below 0.25 by 2 standard
+errors of the rival, and how many of those are called.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def one(data, name: str) -> dict | None:
     genes = np.flatnonzero(sums.sum(0) >= COUNTS)
     x = sums[:, genes]
     effect = fold_changes(x, sides, genes.astype(str), unit=np.arange(len(x)), block=block)
-    logged = np.log2((x + 0.5) / x.sum(1, keepdims=True) * 1e6)
+    logged = np.log2((x + 0.5) / _size_factors(x))
     change = logged[sides == 1] - logged[sides == 0]
     p = stats.ttest_1samp(change, 0).pvalue
     rival = stats.false_discovery_control(np.nan_to_num(p, nan=1)) <= 0.05
@@ -78,6 +78,12 @@ def one(data, name: str) -> dict | None:
         "excluded": int(excluded.sum()),
         "excluded_called": int((excluded & called).sum()),
     }
+
+
+def _size_factors(x: np.ndarray) -> np.ndarray:
+    """Median ratios to the geometric mean over genes that all samples count, (n, 1)."""
+    logged = np.log(x[:, (x > 0).all(0)])
+    return np.exp(np.median(logged - logged.mean(0), axis=1, keepdims=True))
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def fold_changes(
         wider = (1 + sum(SMALL / (group == side).sum() for side in (0, 1))) ** 0.5
         noise, spread = noise * wider, spread * wider
     found = _widened(found, wider)
-    posterior = shrinkage.shrink(found, noise)
+    posterior = shrinkage.shrink(found, noise, widen=block is None)  # pairs cancel programs
     se = found.se if spread is None else (found.se**2 + spread**2).sqrt()
     return _effect(posterior, found.raw, se, genes, seen, threshold * np.log(2))
 

@@ -15,6 +15,7 @@ Gerard and Stephens, Biostatistics 2020, https://doi.org/10.1093/biostatistics/k
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +48,7 @@ class Posterior(NamedTuple):
     shared: Tensor  # (Q,)
 
 
-def shrink(curves: Curves, noise: Tensor | None = None) -> Posterior:
+def shrink(curves: Curves, noise: Tensor | None = None, *, widen: bool = True) -> Posterior:
     """Posterior of all effects.
 
     Parameters
@@ -56,9 +57,11 @@ def shrink(curves: Curves, noise: Tensor | None = None) -> Posterior:
         Likelihoods.
     noise
         Shared noise of the observed effects, (G, Q), natural log.
+    widen
+        Without `noise`: widen likelihoods by what all genes deviate beyond their errors.
     """
     if noise is None or not noise.shape[1]:
-        at, prior = _calibrated(curves)
+        at, prior = _calibrated(curves, WIDER if widen else WIDER[:1])
         return _posterior(at, prior, torch.zeros(0))
     shift, extra = torch.zeros_like(curves.se), (noise**2).sum(-1)
     for _ in range(ROUNDS):
@@ -71,14 +74,14 @@ def shrink(curves: Curves, noise: Tensor | None = None) -> Posterior:
     return _posterior(at, prior, shared)
 
 
-def _calibrated(curves: Curves) -> tuple[Curves, Prior]:
+def _calibrated(curves: Curves, factors: Sequence[float]) -> tuple[Curves, Prior]:
     """Curves widened by the most likely factor, and the prior of effects given it.
 
     Noise that genes share makes all of them deviate more than their standard errors say. Effects
     that are many and as small as the noise would explain that as well; noise is preferred.
     """
     fits = []
-    for factor in WIDER:
+    for factor in factors:
         at = curves.sharpened(torch.full_like(curves.se, factor**-2))
         at = at._replace(se=curves.se * factor)
         fits.append((at, *_fit(at, _scales(at))))
