@@ -24,6 +24,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from .counts.statistics import indicator
+
 LEAST = 5  # observed cells of a level in a stratum, from which they are compared
 
 
@@ -92,9 +94,7 @@ def observe(
     shares = sparse.csr_array(sparse.diags_array(1 / library) @ counts)
     group = np.ravel_multi_index((strata, levels), shape)
     size = int(np.prod(shape))
-    belongs = sparse.csr_array(
-        (np.ones(len(group)), (group, np.arange(len(group)))), (size, len(group))
-    )
+    belongs = indicator(group, size)
     n = np.bincount(group, minlength=size).astype(float)
     some = np.maximum(n, 1)[:, None]
     inverse = (belongs @ (1 / library))[:, None] / some  # (KL, 1) mean of 1 / library

@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from ..data import Donor
+from ..evaluation.counts.statistics import indicator
 from ..evaluation.effects.effect import Effect
 from ..evaluation.effects.fold_change import fold_changes
 
@@ -97,9 +98,9 @@ def differential_expression(
             f"the story {run.notes['story']} models log values, and differential expression reads "
             "counts. Fit a story of counts."
         )
-    levels = _column(data, groupby)
+    levels = obs_column(data, groupby)
     replicates = _replicates(run, data, replicate_key)
-    cells, chosen = run.query(data), _chosen(levels, groupby, group1)
+    cells, chosen = run.query(data), chosen_levels(levels, groupby, group1)
     tables = {}
     for level in chosen:
         sides = _sides(levels, groupby, level, group2)
@@ -118,7 +119,8 @@ def _order(column: pd.Series) -> pd.Series:
     return -column.abs() if column.name == "mean" else column
 
 
-def _column(data: AnnData, key: str) -> np.ndarray:
+def obs_column(data: AnnData, key: str) -> np.ndarray:
+    """A column of obs as text, (N,)."""
     if key not in data.obs:
         raise ValueError(f"'{key}' is not a column of obs: {', '.join(data.obs)}.")
     return data.obs[key].astype(str).to_numpy()
@@ -128,10 +130,13 @@ def _replicates(run: Fitted, data: AnnData, key: str | None) -> np.ndarray | Non
     donor = run.encoding.get(Donor)
     if key == "auto":
         key = donor.key if donor and donor.key in data.obs else None
-    return None if key is None else _column(data, key)
+    return None if key is None else obs_column(data, key)
 
 
-def _chosen(levels: np.ndarray, groupby: str, group1: str | Sequence[str] | None) -> list[str]:
+def chosen_levels(
+    levels: np.ndarray, groupby: str, group1: str | Sequence[str] | None
+) -> list[str]:
+    """Levels as named, all by default; ValueError for one that no cell has."""
     known = sorted(set(levels))
     wanted = known if group1 is None else [group1] if isinstance(group1, str) else list(group1)
     for level in wanted:
@@ -145,7 +150,7 @@ def _sides(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Positions of the cells of both groups."""
     if group2 is not None:
-        (group2,) = _chosen(levels, groupby, group2)
+        (group2,) = chosen_levels(levels, groupby, group2)
         if group1 == group2:
             raise ValueError(f"groups must differ: got '{group1}' twice. Name another group2.")
     other = levels != group1 if group2 is None else levels == group2
@@ -203,13 +208,12 @@ def _sums(
             "evidence about replicates. Pass replicate_key=None for evidence about these "
             "cells alone."
         )
-    sums = sparse.csr_array((np.ones(len(rows)), (rows, np.arange(len(rows)))))
     how = {
         "estimand": "the population that the replicates were drawn from",
         "replicates": f"{each[1]} against {each[0]}" + (", paired" if pairs else ""),
         "left_out": [] if not pairs else names[~paired].tolist(),
     }
-    x = (sums @ counts[np.flatnonzero(kept)]).toarray()
+    x = (indicator(rows) @ counts[np.flatnonzero(kept)]).toarray()
     return x, keys % 2, names[keys // 2], keys // 2 if pairs else None, how
 
 

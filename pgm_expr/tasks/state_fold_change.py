@@ -8,7 +8,7 @@ import numpy as np
 
 from ..evaluation.effects.differential import posterior_fold_change
 from ..runs.subset import Subset
-from .differential_expression import _chosen, _column
+from .differential_expression import chosen_levels, obs_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,9 +54,9 @@ def state_fold_change(
     """
     import pandas as pd
 
-    levels, cells = _column(data, groupby), run.query(data)
+    levels, cells = obs_column(data, groupby), run.query(data)
     for level in (group1, group2):
-        _chosen(levels, groupby, level)
+        chosen_levels(levels, groupby, level)
     sides = (Subset(cells, np.flatnonzero(levels == str(g))).batches() for g in (group1, group2))
     found = posterior_fold_change(run.model, run.guide, *sides, draws=draws)
     low, high = found.interval()

@@ -10,6 +10,25 @@ from scipy import sparse
 Counts: TypeAlias = np.ndarray | Any  # (n, G), dense or any sparse matrix or array of scipy
 
 
+def indicator(group: np.ndarray, groups: int | None = None) -> sparse.csr_array:
+    """Membership of N cells in groups, (K, N): times counts (N, G), the sums of each group.
+
+    Parameters
+    ----------
+    group
+        Group of each cell, (N,), from 0.
+    groups
+        Number of groups K; by default, up to the largest that occurs.
+
+    Examples
+    --------
+    >>> (indicator(np.array([0, 1, 0])) @ np.array([[1], [2], [3]])).ravel().tolist()
+    [4.0, 2.0]
+    """
+    shape = None if groups is None else (groups, len(group))
+    return sparse.csr_array((np.ones(len(group)), (group, np.arange(len(group)))), shape)
+
+
 def gene_statistics(x: Counts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, variance and share of zeros of each gene.
 

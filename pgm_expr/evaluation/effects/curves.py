@@ -36,9 +36,10 @@ class Curves(NamedTuple):
     se: Tensor
     step: Tensor
 
-    def sharpened(self, power: Tensor) -> Curves:
-        """Likelihoods to a power (G,): below 1, as of noisier counts."""
-        return self._replace(log_likelihood=self.log_likelihood * power.unsqueeze(-1))
+    def widened(self, factor: Tensor | float) -> Curves:
+        """The likelihoods of counts whose errors are larger by a factor, (G,) or one for all."""
+        power = torch.as_tensor(factor, dtype=torch.double).reshape(-1, 1) ** -2
+        return self._replace(log_likelihood=self.log_likelihood * power, se=self.se * factor)
 
     def moved(self, shift: Tensor) -> Curves:
         """The likelihood of effects that are observed with this addition (G,)."""

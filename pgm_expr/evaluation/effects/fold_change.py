@@ -10,7 +10,7 @@ from scipy import sparse
 
 from ..counts.statistics import Counts
 from . import shrinkage
-from .curves import Curves, curves
+from .curves import curves
 from .dispersion import dispersions
 from .effect import LEVELS, Effect
 from .noise import shared_noise
@@ -73,7 +73,7 @@ def fold_changes(
     if noise is not None:
         wider = (1 + sum(SMALL / (group == side).sum() for side in (0, 1))) ** 0.5
         noise, spread = noise * wider, spread * wider
-    found = _widened(found, wider)
+    found = found.widened(wider)
     posterior = shrinkage.shrink(found, noise, widen=block is None)  # pairs cancel programs
     se = found.se if spread is None else (found.se**2 + spread**2).sqrt()
     return _effect(posterior, found.raw, se, genes, seen, threshold * np.log(2))
@@ -85,11 +85,6 @@ def _beside(relative: np.ndarray, group: np.ndarray) -> np.ndarray:
     for side in (0, 1):
         found[group == side] /= found[group == side].mean(0)
     return found
-
-
-def _widened(found: Curves, factor: float) -> Curves:
-    power = torch.full_like(found.se, factor**-2)
-    return found.sharpened(power)._replace(se=found.se * factor)
 
 
 def _effect(

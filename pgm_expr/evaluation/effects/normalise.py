@@ -12,6 +12,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
+from ..counts.statistics import indicator
+
 COUNTS, GENES = 10, 50  # counts of a gene in each sum, and genes, that factors are taken from
 
 
@@ -29,6 +31,5 @@ def factors(totals: np.ndarray) -> np.ndarray:
 def sizes(x: sparse.csr_array, unit: np.ndarray) -> np.ndarray:
     """Size of each profile (n,): its total times the factor of its `unit` (n,)."""
     codes = np.unique(unit, return_inverse=True)[1]
-    sums = sparse.csr_array((np.ones(len(codes)), (codes, np.arange(len(codes)))))
     library = np.asarray(x.sum(1), np.float64).ravel().clip(1)
-    return library * factors((sums @ x).toarray())[codes]
+    return library * factors((indicator(codes) @ x).toarray())[codes]

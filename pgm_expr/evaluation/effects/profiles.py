@@ -21,7 +21,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from ..counts.statistics import Counts
+from ..counts.statistics import Counts, indicator
 
 BINS = 40  # of size, for each block and group
 CHUNK = 2_000_000  # entries held at a time
@@ -67,8 +67,7 @@ class Profiles:
             at = np.flatnonzero(codes == code)
             labels[at] = offset + _bins(self.size[at])
             offset = labels[at].max() + 1
-        n = len(labels)
-        sums = sparse.csr_array((np.ones(n), (labels, np.arange(n))))
+        sums = indicator(labels)
         number, first = np.bincount(labels), np.unique(labels, return_index=True)[1]
         exposure = np.reshape(self.size, (-1, 1))
         if self.relative is not None:

@@ -66,7 +66,7 @@ def shrink(curves: Curves, noise: Tensor | None = None, *, widen: bool = True) -
     shift, extra = torch.zeros_like(curves.se), (noise**2).sum(-1)
     for _ in range(ROUNDS):
         total = (curves.se**2 + extra).sqrt()
-        at = curves.moved(shift).sharpened((curves.se / total) ** 2)._replace(se=total)
+        at = curves.moved(shift).widened(total / curves.se)
         prior, _ = _fit(at, _scales(at))
         before, (shared, shift, extra) = shift, _shared(curves, noise, prior)
         if (shift - before).abs().max() < 1e-3:
@@ -82,8 +82,7 @@ def _calibrated(curves: Curves, factors: Sequence[float]) -> tuple[Curves, Prior
     """
     fits = []
     for factor in factors:
-        at = curves.sharpened(torch.full_like(curves.se, factor**-2))
-        at = at._replace(se=curves.se * factor)
+        at = curves.widened(factor)
         fits.append((at, *_fit(at, _scales(at))))
     best = max(value for *_, value in fits)
     at, prior, _ = next(fit for fit in reversed(fits) if fit[2] >= best - TIE)
